@@ -1,0 +1,1 @@
+"""The cache of images: manager, matcher, indexes, image store and eviction."""

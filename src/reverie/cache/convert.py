@@ -1,0 +1,72 @@
+"""From one kind of index to the other."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from reverie import registry
+from reverie.errors import ConfigError, IndexCorruptError
+from reverie.protocols import IndexBackend
+
+__all__ = ["convert", "index_on_disk"]
+
+
+def index_on_disk(metadata: Path) -> str | None:
+    """The kind of index that a metadata folder uses, or None."""
+    if (metadata / "cache_index.sqlite").exists() and not _retired(metadata):
+        return "sqlite"
+    return "json" if (metadata / "cache_index.json").exists() else None
+
+
+def _retired(metadata: Path) -> bool:
+    index: IndexBackend = registry.create("indexes", "sqlite", metadata.parent)
+    try:
+        return index.retired()
+    except IndexCorruptError:
+        return False  # opening it will say what is wrong
+    finally:
+        index.close()
+
+
+def convert(folder: str | os.PathLike[str], to: str, *, lock_timeout: float = 10.0) -> bool:
+    """Write the index of a cache in another kind; everything in it comes along.
+
+    The old index is kept: a database stays where it is, marked as retired, a JSON file gets a name
+    that nothing opens. A process that still has the cache open is told at its next write to open it again.
+
+    Args:
+        folder: The cache folder.
+        to: ``json`` or ``sqlite``.
+        lock_timeout: Seconds to wait while another process writes.
+
+    Returns:
+        False when the cache is of that kind already.
+
+    Raises:
+        ConfigError: There is no index in that folder.
+        UnknownNameError: No index of that name.
+        IndexCorruptError: The index cannot be read.
+        StorageError: The disk refused; the cache is as it was.
+    """
+    shown, folder = os.fspath(folder), Path(folder).expanduser().absolute()
+    registry.load("indexes", to)
+    kind = index_on_disk(folder / "metadata")
+    if kind is None:
+        raise ConfigError(f"{shown!r} holds no cache index: is it a cache folder?")
+    if kind == to:
+        return False
+    source, target = (
+        registry.create("indexes", name, folder, shown=shown, lock_timeout=lock_timeout)
+        for name in (kind, to)
+    )
+    try:
+        source.poll()
+        with source.write() as (writer, _):
+            records = source.read([brief.cache_id for brief in source.everything()])
+            target.replace_all(records, source.next_number(), source.extra())
+            writer.retire()
+    finally:
+        source.close()
+        target.close()
+    return True

@@ -1,0 +1,403 @@
+"""The specification's ``cache_index.json`` 1.0: locked, atomic, never overwriting what it cannot read.
+
+One writer at a time holds ``cache_index.lock``; the file is replaced in one step, so readers see
+whole files and need no lock. A record is turned into text once and kept, so a write joins lines
+that exist already. Beside the specification's keys the file holds ``next_id`` (ids are never used
+twice) and, between an eviction and the deletion of its files, ``trash``; keys of other programs
+are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from filelock import FileLock, Timeout
+
+from reverie.entry import Record, cache_number, highest_id, record_from_json, record_to_json
+from reverie.errors import (
+    CacheClosedError,
+    IndexCorruptError,
+    LockTimeoutError,
+    StorageError,
+    UnsafePathError,
+)
+from reverie.protocols import Brief, Changes, IndexWriter
+from reverie.storage import replace_file, storage_error
+from reverie.vectors import Embedding
+
+__all__ = ["JsonIndex"]
+
+VERSION = "1.0"
+_TOP_KEYS = ("version", "last_updated", "entry_count", "next_id", "trash", "entries")
+
+
+class _State:
+    """The content of one version of the file; a write works on a copy."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        self.lines: dict[str, bytes] = {}
+        self.next_number = 1
+        self.trash: list[str] = []
+        self.other: dict[str, Any] = {}
+
+    def copy(self) -> _State:
+        new = _State()
+        new.records, new.lines = dict(self.records), dict(self.lines)
+        new.next_number, new.trash, new.other = self.next_number, list(self.trash), self.other
+        return new
+
+
+class JsonIndex:
+    """One JSON file in ``<folder>/metadata/`` (``json``).
+
+    Args:
+        folder: The cache folder, absolute.
+        shown: The cache folder as the user wrote it; stands in the recorded ``image_path``.
+        lock_timeout: Seconds to wait for another writer.
+    """
+
+    kind = "json"
+
+    def __init__(self, folder: Path, *, shown: str = "", lock_timeout: float = 10.0) -> None:
+        self.path = folder / "metadata" / "cache_index.json"
+        self._counter = self.path.with_name("next_id")
+        self._prefix = f"{Path(os.path.normpath(shown or folder.name)).as_posix()}/images/"
+        self._lock = FileLock(self.path.with_suffix(".lock"), timeout=lock_timeout, thread_local=False)
+        self._state = _State()
+        self._seen: tuple[int, ...] | None = None
+        self._held: int | None = None  # an open handle keeps the file's inode from being used again
+        self._polled = False
+
+    def poll(self) -> Changes | None:
+        """Everything, when the file was replaced since it was last looked at; else None.
+
+        A file that vanished while the cache was open is written again at the next write.
+
+        Raises:
+            IndexCorruptError: Not JSON, not version 1.0, or a record is not readable; the message
+                names the file and the position.
+        """
+        if not self._replaced():
+            return None
+        self._load()
+        self._polled = True
+        return Changes(True, self.everything())
+
+    def _replaced(self) -> bool:
+        try:
+            stat = self.path.stat()
+        except FileNotFoundError:
+            return not self._polled
+        return self._seen != (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
+    def everything(self) -> list[Brief]:
+        """All entries as last polled, by number."""
+        return [_brief(record) for record in self._state.records.values()]
+
+    def read(self, cache_ids: Sequence[str]) -> list[Record]:
+        """The records of these ids; ids that are gone are passed over."""
+        records = self._state.records
+        return [records[cache_id] for cache_id in cache_ids if cache_id in records]
+
+    def vectors(self) -> Iterator[tuple[str, Embedding]]:
+        """Id and vector of every entry that has one, by number."""
+        for record in self._state.records.values():
+            if record.embedding is not None:
+                yield record.cache_id, record.embedding
+
+    def spaces(self) -> set[tuple[str | None, int]]:
+        """Encoder name and dimensions of the stored vectors."""
+        return {(vector.encoder, vector.size) for _, vector in self.vectors()}
+
+    def extra(self) -> dict[str, Any]:
+        """Keys of the whole index that another program wrote."""
+        return dict(self._state.other)
+
+    def next_number(self) -> int:
+        """The next number that no entry ever had, as last polled."""
+        return self._state.next_number
+
+    def salvage(self) -> tuple[list[Record], int]:
+        """The readable entries of a damaged file (one stands on a line), and a number above all its ids."""
+        try:
+            data = self.path.read_bytes()
+        except OSError:
+            return [], self._stored_counter()
+        try:
+            content = orjson.loads(data)
+            found = content["entries"] if isinstance(content, dict) else []
+        except (orjson.JSONDecodeError, KeyError):
+            found = _readable_lines(data)
+        records: dict[str, Record] = {}
+        for raw in found if isinstance(found, list) else []:
+            with contextlib.suppress(IndexCorruptError, UnsafePathError):
+                record = record_from_json(raw, len(records) + 1)
+                records.setdefault(record.cache_id, record)
+        return list(records.values()), max(highest_id(data) + 1, self._stored_counter())
+
+    def write(self) -> AbstractContextManager[tuple[IndexWriter, Changes | None]]:
+        """Hold the writer's lock, read what others wrote, and replace the file at the end.
+
+        Raises:
+            LockTimeoutError: Another process held the lock for ``lock_timeout`` seconds.
+            StorageError: The disk refused; the old file is untouched.
+        """
+        return self._write()
+
+    @contextmanager
+    def _write(self) -> Iterator[tuple[IndexWriter, Changes | None]]:
+        self._acquire()
+        try:
+            self._refuse_if_converted()
+            changes = self.poll()
+            writer = _Writer(self._state.copy(), self._prefix)
+            yield writer, changes
+            if writer.retired:
+                self._move_away()
+            elif writer.changed:
+                self._commit(writer.state)
+        finally:
+            self._lock.release()
+
+    def _refuse_if_converted(self) -> None:
+        if self._seen is not None and not self.path.exists() and self.path.with_suffix(".sqlite").exists():
+            raise CacheClosedError(
+                f"{self.path} was converted to another kind of index by another process: open the cache again"
+            )
+
+    def _acquire(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout as exc:
+            raise LockTimeoutError(
+                f"another process is writing to {self.path} for more than {self._lock.timeout:g} s: "
+                "wait for it, or raise lock_timeout"
+            ) from exc
+        except OSError as exc:
+            raise storage_error(f"lock {self.path}", exc) from exc
+
+    def _move_away(self) -> None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+        try:
+            self.path.rename(self.path.with_name(f"{self.path.name}.retired-{stamp}"))
+        except OSError as exc:
+            raise storage_error(f"retire {self.path}", exc) from exc
+
+    def retired(self) -> bool:
+        """Never: a retired file is moved away, which other processes see."""
+        return False
+
+    def replace_all(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
+        """Write a whole new file in one step; what the old one held does not matter.
+
+        Raises:
+            StorageError: The disk refused; the old file is untouched.
+        """
+        writer = _Writer(_State(), self._prefix)
+        for record in records:
+            writer.put(record)
+        writer.state.next_number = next_number
+        writer.state.other = dict(extra)
+        self._acquire()
+        try:
+            self._commit(writer.state)
+        finally:
+            self._lock.release()
+
+    def _commit(self, state: _State) -> None:
+        replace_file(self.path, _chunks(state))
+        if state.next_number != self._state.next_number:
+            self._remember_counter(state.next_number)
+        self._state = state
+        self._remember_file(os.open(self.path, os.O_RDONLY))
+
+    def _remember_counter(self, number: int) -> None:
+        # A second place for the counter: other programs drop keys of ours when they write the index.
+        with contextlib.suppress(OSError):
+            self._counter.write_text(str(number))
+
+    def _stored_counter(self) -> int:
+        try:
+            return int(self._counter.read_text())
+        except (OSError, ValueError):
+            return 1
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._release_handle()
+        self._lock.release(force=True)
+
+    # -- reading the file
+
+    def _load(self) -> None:
+        try:
+            with self.path.open("rb") as file:
+                data = file.read()
+                held = os.dup(file.fileno())
+        except FileNotFoundError:
+            self._state = _State()
+            self._state.next_number = self._stored_counter()
+            return
+        except OSError as exc:
+            raise StorageError(f"cannot read {self.path}: {exc.strerror or exc}") from exc
+        self._remember_file(held)
+        self._state = self._parse(data)
+
+    def _remember_file(self, handle: int) -> None:
+        """Know this version of the file again by the handle's inode, time and size."""
+        self._release_handle()
+        stat = os.fstat(handle)
+        self._seen = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        if os.name == "nt":  # there an open handle would keep others from replacing the file
+            os.close(handle)
+        else:
+            self._held = handle
+
+    def _release_handle(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+    def _parse(self, data: bytes) -> _State:
+        try:
+            content = orjson.loads(data)
+        except orjson.JSONDecodeError as exc:
+            raise self._corrupt(
+                f"not valid JSON at line {exc.lineno}, column {exc.colno}: {exc.msg}"
+            ) from exc
+        if not isinstance(content, dict) or "entries" not in content or "version" not in content:
+            raise self._corrupt("not a cache index: it lacks the keys 'version' and 'entries'")
+        if content["version"] != VERSION:
+            raise self._corrupt(f"version {content['version']!r}, but only {VERSION!r} is known here")
+        if not isinstance(content["entries"], list):
+            raise self._corrupt("'entries' is not a list")
+        state = _State()
+        for position, raw in enumerate(content["entries"], start=1):
+            self._add_record(state, raw, position)
+        state.next_number = self._next_number(content, state)
+        trash = content.get("trash", [])
+        if isinstance(trash, list):
+            state.trash = [name for name in trash if isinstance(name, str) and Path(name).name == name]
+        state.other = {key: value for key, value in content.items() if key not in _TOP_KEYS}
+        return state
+
+    def _add_record(self, state: _State, raw: Any, position: int) -> None:
+        try:
+            record = record_from_json(raw, position)
+        except UnsafePathError as exc:
+            raise UnsafePathError(f"{self.path}: {exc}. {self._way_out()}") from exc
+        except IndexCorruptError as exc:
+            raise self._corrupt(str(exc)) from exc
+        if record.cache_id in state.records:
+            raise self._corrupt(f"two entries have the id {record.cache_id!r}")
+        state.records[record.cache_id] = record
+        state.lines[record.cache_id] = record_to_json(record, self._prefix)
+
+    def _next_number(self, content: dict[str, Any], state: _State) -> int:
+        stored = content.get("next_id")
+        if not isinstance(stored, int) or isinstance(stored, bool) or stored < 1:
+            stored = self._stored_counter()
+        highest = max((cache_number(cache_id) for cache_id in state.records), default=0)
+        return max(stored, highest + 1, len(state.records) + 1)
+
+    def _corrupt(self, what: str) -> IndexCorruptError:
+        return IndexCorruptError(f"{self.path}: {what}. {self._way_out()}")
+
+    def _way_out(self) -> str:
+        return (
+            "The file was left as it is. To keep it aside and rebuild the index from the images: "
+            f"reverie cache check --fix --cache {self.path.parent.parent}"
+        )
+
+
+class _Writer:
+    """Changes to a copy of the state, all of them in memory."""
+
+    def __init__(self, state: _State, prefix: str) -> None:
+        self.state = state
+        self.changed = False
+        self.retired = False
+        self._prefix = prefix
+
+    def next_number(self) -> int:
+        number = self.state.next_number
+        self.state.next_number += 1
+        return number
+
+    def retire(self) -> None:
+        self.retired = True
+
+    def put(self, record: Record) -> None:
+        self._store(record)
+
+    def _store(self, record: Record) -> None:
+        self.state.records[record.cache_id] = record
+        self.state.lines[record.cache_id] = record_to_json(record, self._prefix)
+        self.changed = True
+
+    def remove(self, cache_ids: Sequence[str]) -> None:
+        for cache_id in cache_ids:
+            record = self.state.records.pop(cache_id)
+            del self.state.lines[cache_id]
+            self.changed = True
+            # Other programs' indexes can name one file twice: it goes with the last entry that has it.
+            if all(other.image_name != record.image_name for other in self.state.records.values()):
+                self.state.trash.append(record.image_name)
+
+    def pin(self, cache_id: str, pinned: bool) -> None:
+        self._store(self.state.records[cache_id].with_pin(pinned))
+
+    def use(self, uses: Mapping[str, int]) -> None:
+        for cache_id, used_ns in uses.items():
+            record = self.state.records.get(cache_id)
+            if record is not None and used_ns > record.used_ns:
+                self._store(record.with_use(used_ns))
+
+    def trash(self) -> Sequence[str]:
+        return tuple(self.state.trash)
+
+    def forget_trash(self, image_names: Sequence[str]) -> None:
+        done = set(image_names)
+        if done.intersection(self.state.trash):
+            self.state.trash = [name for name in self.state.trash if name not in done]
+            self.changed = True
+
+
+def _readable_lines(data: bytes) -> list[Any]:
+    found = []
+    for line in data.splitlines():
+        with contextlib.suppress(orjson.JSONDecodeError):
+            found.append(orjson.loads(line.strip().rstrip(b",")))
+    return [raw for raw in found if isinstance(raw, dict)]
+
+
+def _brief(record: Record) -> Brief:
+    return Brief(
+        record.number, record.cache_id, record.timestamp, record.used_ns, record.pinned, record.byte_size
+    )
+
+
+def _chunks(state: _State) -> list[bytes]:
+    """The file: the specification's keys, one entry a line."""
+    head = {
+        "version": VERSION,
+        "last_updated": datetime.now().isoformat(timespec="seconds"),
+        "entry_count": len(state.records),
+        "next_id": state.next_number,
+        **({"trash": state.trash} if state.trash else {}),
+        **state.other,
+    }
+    opening = b"".join(
+        b"  %b: %b,\n" % (orjson.dumps(key), orjson.dumps(value)) for key, value in head.items()
+    )
+    entries = b",\n    ".join(state.lines.values())
+    return [b"{\n", opening, b'  "entries": [\n    ', entries, b"\n  ]\n}\n"]

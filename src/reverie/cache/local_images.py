@@ -1,0 +1,195 @@
+"""Images as files in one folder: checked, written durably, never overwritten."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from reverie.errors import ImageError, ImageNotFoundError, StorageError, UnsafePathError
+from reverie.pixels import MAX_PIXELS, ImageLike, to_image
+from reverie.protocols import Staged
+from reverie.storage import partial_name, storage_error, sync_folder, write_new
+
+__all__ = ["LocalImages"]
+
+_SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}  # else the format's own name
+_PNG_MODES = {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}
+_DECODE_ERRORS = (OSError, ValueError, SyntaxError, TypeError, EOFError, IndexError, KeyError)
+
+
+class LocalImages:
+    """The image files of a cache (``local``).
+
+    Args:
+        root: The folder; created on the first write. It may be a link to another disk; a link
+            *inside* it that leads out is never followed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds the files."""
+        return self._root
+
+    def stage(self, image: ImageLike) -> Staged:
+        """Check an image and write it, flushed to the disk, under a temporary name.
+
+        A path keeps its bytes, so nothing of its metadata is lost, and its format. A PIL image
+        or an ``(h, w, 3)`` uint8 array becomes PNG; the text, EXIF and colour profile that a PIL
+        image carries are written along.
+
+        Raises:
+            ImageError: Missing, broken, empty, too large, or not an image.
+            StorageError: The disk refused; no file is left.
+        """
+        data, suffix = _file_bytes(image) if isinstance(image, (str, os.PathLike)) else _png_bytes(image)
+        path = self._root / partial_name()
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            write_new(path, [data])
+        except OSError as exc:
+            raise storage_error(f"store an image in {self._root}", exc) from exc
+        return Staged(path, suffix, len(data), hashlib.sha256(data).hexdigest())
+
+    def exists(self, image_name: str) -> bool:
+        """Whether the folder holds anything of that name, a broken link included."""
+        return os.path.lexists(self._root / image_name)
+
+    def commit(self, staged: Staged, image_name: str) -> None:
+        """Rename a staged image and flush the folder.
+
+        Raises:
+            StorageError: The name is taken, or the disk refused.
+        """
+        if self.exists(image_name):
+            raise StorageError(f"{self._root / image_name} exists already: it is not overwritten")
+        try:
+            Path(staged.token).rename(self._root / image_name)
+            sync_folder(self._root)
+        except OSError as exc:
+            raise storage_error(f"store {self._root / image_name}", exc) from exc
+
+    def discard(self, staged: Staged) -> None:
+        """Delete a staged image that is not wanted; gone already is fine."""
+        with contextlib.suppress(OSError):
+            Path(staged.token).unlink()
+
+    def read(self, image_name: str) -> bytes:
+        """The bytes of a stored image.
+
+        Raises:
+            ImageNotFoundError: No such file.
+            UnsafePathError: It is a link that leads out of the folder.
+            StorageError: It cannot be read.
+        """
+        path = self._root / image_name
+        if path.is_symlink() and self._root.resolve() not in path.resolve().parents:
+            raise UnsafePathError(f"{path} is a link that leads out of the cache: it is not followed")
+        try:
+            return path.read_bytes()
+        except FileNotFoundError as exc:
+            raise ImageNotFoundError(
+                f"the image {path} is gone: `reverie cache check` lists such entries"
+            ) from exc
+        except OSError as exc:
+            raise StorageError(f"cannot read {path}: {exc.strerror or exc}") from exc
+
+    def delete(self, image_names: Sequence[str]) -> None:
+        """Delete files; one that is gone already is fine, a link is deleted and never its target.
+
+        Raises:
+            StorageError: The system refused to delete one; the others are deleted.
+        """
+        failed: OSError | None = None
+        for name in image_names:
+            try:
+                (self._root / name).unlink(missing_ok=True)
+            except OSError as exc:
+                failed = exc
+        if failed is not None:
+            raise storage_error(f"delete {failed.filename}", failed) from failed
+
+
+def _file_bytes(path: str | os.PathLike[str]) -> tuple[bytes, str]:
+    name = os.fspath(path)
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError as exc:
+        raise ImageNotFoundError(f"no image at {name!r}") from exc
+    except IsADirectoryError as exc:
+        raise ImageError(f"{name!r} is a folder, not an image file") from exc
+    except OSError as exc:
+        raise StorageError(f"cannot read {name!r}: {exc.strerror or exc}") from exc
+    if not data:
+        raise ImageError(f"{name!r} is empty (0 bytes)")
+    return data, _checked_suffix(data, name)
+
+
+def _checked_suffix(data: bytes, name: str) -> str:
+    """The suffix of the format that the bytes have, after checking that the image is whole."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            kind = image.format or ""
+            _check_whole(image, kind)
+    except UnidentifiedImageError as exc:
+        raise ImageError(f"{name!r} is not an image that Pillow can read") from exc
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
+        raise ImageError(f"{name!r} is too large to open safely: {exc}") from exc
+    except _DECODE_ERRORS as exc:
+        raise ImageError(f"{name!r} is a broken image: {exc}") from exc
+    own = Path(name).suffix.lower()
+    if Image.registered_extensions().get(own) == kind:
+        return own
+    return _SUFFIXES.get(kind, f".{kind.lower()}")
+
+
+def _check_whole(image: Image.Image, kind: str) -> None:
+    """Find a cut or damaged file as cheaply as its format allows; raises what Pillow raises."""
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+    if kind == "PNG":
+        image.verify()  # the checksum of every chunk up to the last
+    elif kind == "JPEG":
+        image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))
+        image.load()  # the whole stream, at an eighth of the size
+    else:
+        image.load()
+
+
+def _png_bytes(image: Any) -> tuple[bytes, str]:
+    if isinstance(image, Image.Image) and image.mode in _PNG_MODES and 0 not in image.size:
+        try:
+            return _save_png(image, _png_metadata(image)), ".png"
+        except _DECODE_ERRORS as exc:
+            raise ImageError(f"the image cannot be stored as PNG: {exc}") from exc
+    return _save_png(to_image(image), {}), ".png"
+
+
+def _save_png(image: Image.Image, metadata: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=1, **metadata)
+    return buffer.getvalue()
+
+
+def _png_metadata(image: Image.Image) -> dict[str, Any]:
+    text = PngImagePlugin.PngInfo()
+    for key, value in image.info.items():
+        if isinstance(key, str) and isinstance(value, str):
+            text.add_itxt(key, value)
+    metadata: dict[str, Any] = {"pnginfo": text}
+    exif = image.getexif()
+    if exif:
+        metadata["exif"] = exif.tobytes()
+    for key in ("icc_profile", "dpi", "transparency"):
+        if image.info.get(key) is not None:
+            metadata[key] = image.info[key]
+    return metadata

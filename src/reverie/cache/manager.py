@@ -1,0 +1,587 @@
+"""CacheManager: stores generated images with what is known about them, and gives them back.
+
+The specification's repository, and the only writer of a cache folder. An `add` goes in an order
+that a crash cannot break: the image is checked and flushed to the disk under a temporary name;
+then, holding the one writer's place among all threads and processes, it gets its id and its name
+and its row is committed together with the evictions it causes; only then are evicted files
+deleted. What `add` returned is on the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from reverie import registry
+from reverie.cache.check import CheckReport, check_cache
+from reverie.cache.convert import index_on_disk
+from reverie.cache.mirror import Mirror
+from reverie.entry import CacheEntry, Record, encode_params
+from reverie.errors import (
+    CacheClosedError,
+    CacheError,
+    CacheFullError,
+    ConfigError,
+    EmbeddingError,
+    EntryNotFoundError,
+    InputError,
+    StorageError,
+)
+from reverie.pixels import ImageLike
+from reverie.protocols import EvictionPolicy, ImageStore, IndexBackend, IndexWriter, Staged
+from reverie.storage import storage_error
+from reverie.vectors import Embedding, EmbeddingSet, as_embedding
+
+__all__ = ["CacheManager"]
+
+_JSON_UP_TO = 500  # entries: past that, rewriting a JSON file at every add costs too much
+_LOOK_EVERY_NS = 200_000  # `get` looks for other processes' changes at most every 0.2 ms
+_INHERITED: list[IndexBackend] = []  # indexes opened before a fork: never used, never closed here
+
+
+class CacheManager:
+    """An image cache in a folder.
+
+    Args:
+        folder: The cache folder, created when it is not there; or the nested configuration of the
+            specification's project, of which ``["system"]["cache_dir"]`` and
+            ``["generation"]["cache"]["max_size"]`` are read.
+        max_size: Most entries it holds; None is unbounded.
+        max_bytes: Most bytes its images take; None is unbounded.
+        eviction: Name of the eviction policy: ``lru`` (least recently used) or ``oldest``.
+        index: ``json`` (the specification's file), ``sqlite``, or ``auto``: what is on disk, else
+            JSON up to 500 entries and SQLite above or unbounded.
+        seed: Makes `get_random` repeatable.
+        lock_timeout: Seconds to wait while another process writes.
+
+    Attributes:
+        cache_dir: The folder, absolute.
+        image_dir: Its ``images/``.
+        metadata_dir: Its ``metadata/``.
+        max_size: As given.
+        max_bytes: As given.
+        on_added: Functions called with each `CacheEntry` after it was added.
+        on_evicted: Functions called with each `CacheEntry` after eviction took it.
+
+    Raises:
+        ConfigError: A configuration without its keys, or an index kind that contradicts the disk.
+        UnknownNameError: No eviction policy or index of that name.
+        IndexCorruptError: The index cannot be read; it is left as it is.
+        StorageError: The folder cannot be made or read.
+
+    All methods may be called from several threads; several processes may use one folder. Changes
+    of other processes are seen at the next call (by `get`: 0.2 ms later at most).
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | Mapping[str, Any],
+        max_size: int | None = 75,
+        *,
+        max_bytes: int | None = None,
+        eviction: str = "lru",
+        index: str = "auto",
+        seed: int | None = None,
+        lock_timeout: float = 10.0,
+    ) -> None:
+        if isinstance(folder, Mapping):
+            folder, max_size = _read_config(folder)
+        _check_limit("max_size", max_size)
+        _check_limit("max_bytes", max_bytes)
+        self._shown = os.fspath(folder)
+        self.cache_dir = Path(folder).expanduser().absolute()
+        self.image_dir = self.cache_dir / "images"
+        self.metadata_dir = self.cache_dir / "metadata"
+        self.max_size = max_size
+        self.max_bytes = max_bytes
+        self.on_added: list[Callable[[CacheEntry], None]] = []
+        self.on_evicted: list[Callable[[CacheEntry], None]] = []
+        self._eviction = eviction
+        self._lock_timeout = lock_timeout
+        self._rng = np.random.default_rng(seed)
+        registry.load("evictions", eviction)
+        self._kind = _choose_index(self.metadata_dir, index, max_size)
+        self._make_folders()
+        self._images: ImageStore = registry.create("images", "local", self.image_dir)
+        self._closed = False
+        self._open()
+        if max(self._surplus(0, 0)) > 0:
+            with contextlib.suppress(StorageError):  # a read-only cache can still be looked at
+                self._enforce_max_size()
+
+    def _make_folders(self) -> None:
+        try:
+            for folder in (self.image_dir, self.metadata_dir):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise storage_error(f"make the cache folder {self.cache_dir}", exc) from exc
+
+    def _open(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._index: IndexBackend = registry.create(
+            "indexes", self._kind, self.cache_dir, shown=self._shown, lock_timeout=self._lock_timeout
+        )
+        self._policy: EvictionPolicy = registry.create("evictions", self._eviction)
+        self._mirror = Mirror(self._index, self._policy, self.image_dir)
+        self._deleted: list[str] = []  # files deleted since the index last heard of it
+        self._spaces: set[tuple[str | None, int]] = set()
+        self._looked_ns = 0
+        try:
+            self._look()
+        except BaseException:
+            self._index.close()
+            raise
+
+    # ------------------------------------------------------------------ adding
+
+    def add(
+        self,
+        image_path: ImageLike,
+        prompt: str = "",
+        generation_params: Mapping[str, Any] | None = None,
+        embedding: ArrayLike | None = None,
+        *,
+        encoder: str | None = None,
+        parents: Sequence[str] = (),
+        pinned: bool = False,
+    ) -> str:
+        """Store an image and return its id; when this returns, it is on the disk.
+
+        Args:
+            image_path: A path (its bytes and format are kept), a PIL image, or an ``(h, w, 3)``
+                uint8 array (stored as PNG).
+            prompt: The prompt it was made with.
+            generation_params: How it was made; anything JSON can hold.
+            embedding: ``(d,)`` numbers, normalised to unit length; None for an entry that similarity
+                search passes over.
+            encoder: Name of the encoder that made the embedding; not needed for a vector that
+                carries its stamp, as those of `AestheticMatcher` do.
+            parents: Ids of the entries it was made from.
+            pinned: Whether eviction may never take it.
+
+        Raises:
+            ImageError: The image is missing, broken, empty or too large.
+            ParamsError: ``generation_params`` holds what JSON cannot.
+            EmbeddingError: NaN, infinity, zero, or not as long as the other vectors of its encoder.
+            CacheFullError: The limit is reached and all entries are pinned.
+            StorageError: The disk refused.
+
+            After any of them the cache is as it was.
+        """
+        text = _check_text(prompt)
+        params = encode_params({} if generation_params is None else generation_params)
+        vector = None if embedding is None else as_embedding(embedding, encoder=encoder)
+        if isinstance(parents, str):
+            raise InputError(f"parents must be a sequence of ids, got the text {parents!r}")
+        staged = self._images.stage(image_path)
+        stored = ""
+        try:
+            with self._writing() as write:
+                self._check_space(vector)
+                number, stored = self._new_name(write.index, staged)
+                record = Record(
+                    number=number,
+                    cache_id=Path(stored).stem,
+                    image_name=stored,
+                    prompt=text,
+                    params=params,
+                    embedding=vector,
+                    timestamp=datetime.now().isoformat(timespec="microseconds"),
+                    used_ns=time.time_ns(),
+                    pinned=bool(pinned),
+                    content_hash=staged.content_hash,
+                    byte_size=staged.byte_size,
+                    parents=tuple(parents),
+                )
+                self._evict(write, adding=record)
+                self._images.commit(staged, stored)
+                write.put(record)
+        except BaseException:
+            self._take_back(staged, stored)
+            raise
+        self._finish(write)
+        return record.cache_id
+
+    def _new_name(self, writer: IndexWriter, staged: Staged) -> tuple[int, str]:
+        while True:
+            number = writer.next_number()
+            name = f"cache_{number:05d}{staged.suffix}"
+            taken = f"cache_{number:05d}" in self._mirror.briefs or self._images.exists(name)
+            if not taken:
+                return number, name
+
+    def _check_space(self, vector: Embedding | None) -> None:
+        if vector is None or (vector.encoder, vector.size) in self._spaces:
+            return
+        self._spaces = self._index.spaces()
+        lengths = {size for name, size in self._spaces if vector.encoder in (None, name)}
+        if lengths and vector.size not in lengths:
+            listed = " or ".join(str(size) for size in sorted(lengths))
+            of = f" of encoder {vector.encoder!r}" if vector.encoder else ""
+            raise EmbeddingError(
+                f"the embedding has {vector.size} numbers, but the vectors{of} in this cache have {listed}: "
+                "encode the image with the same encoder, or name another with encoder=..."
+            )
+
+    def _take_back(self, staged: Staged, stored: str) -> None:
+        """After a failed add: leave no file behind, unless the row did reach the disk."""
+        self._images.discard(staged)
+        if stored:
+            with self._lock, contextlib.suppress(CacheError):
+                self._mirror.absorb(self._index.poll())
+                if not self._index.read([Path(stored).stem]):
+                    self._images.delete([stored])
+
+    def _finish(self, write: _Write) -> None:
+        """What follows a commit: delete files, tell the listeners."""
+        with contextlib.suppress(StorageError):  # they stay listed as trash and are tried again
+            self._images.delete(write.trash)
+            self._deleted.extend(write.trash)
+        if write.added is not None and self.on_added:
+            entry = write.added.entry(self.image_dir / write.added.image_name)
+            for added in self.on_added:
+                added(entry)
+        for entry in write.evicted:
+            for gone in self.on_evicted:
+                gone(entry)
+
+    # ------------------------------------------------------------------ eviction
+
+    def _enforce_max_size(self) -> None:
+        """Evict until the limits hold (the specification's step 5; also on opening)."""
+        with self._writing() as write:
+            self._evict(write)
+        self._finish(write)
+
+    def _surplus(self, entries: int, size: int) -> tuple[int, int]:
+        """Entries and bytes past the limits (negative: room), once this much more is in."""
+        mirror = self._mirror
+        over = 0 if self.max_size is None else len(mirror.briefs) + entries - self.max_size
+        heavy = 0 if self.max_bytes is None else mirror.total_bytes + size - self.max_bytes
+        return over, heavy
+
+    def _evict(self, write: _Write, adding: Record | None = None) -> None:
+        over, heavy = self._surplus(1, adding.byte_size) if adding else self._surplus(0, 0)
+        if over <= 0 and heavy <= 0:
+            return
+        victims: list[str] = []
+        for cache_id in self._policy.ranking():
+            if over <= 0 and heavy <= 0:
+                break
+            victims.append(cache_id)
+            over -= 1
+            heavy -= self._mirror.briefs[cache_id].byte_size
+        if adding is not None and (over > 0 or heavy > 0):
+            raise CacheFullError(self._full_message(adding))
+        if self.on_evicted:
+            write.evicted = list(self._mirror.entries(victims))
+        write.remove(victims)
+
+    def _full_message(self, adding: Record) -> str:
+        if self.max_bytes is not None and adding.byte_size > self.max_bytes:
+            return f"the image takes {adding.byte_size:,} bytes, more than max_bytes={self.max_bytes:,}"
+        return (
+            f"the cache is at its limit (max_size={self.max_size}, max_bytes={self.max_bytes}) and all that "
+            "remains is pinned: unpin an entry or raise the limit"
+        )
+
+    # ------------------------------------------------------------------ reading
+
+    def get(self, cache_id: str) -> CacheEntry | None:
+        """The entry of an id, or None; counts as a use."""
+        with self._lock:
+            self._look_sometimes()
+            return self._use(cache_id)
+
+    def _use(self, cache_id: str) -> CacheEntry | None:
+        if cache_id not in self._mirror.briefs:
+            self._look()
+            if cache_id not in self._mirror.briefs:
+                return None
+        self._mirror.touch(cache_id, time.time_ns())
+        return self._mirror.entry(cache_id)
+
+    def get_all(self) -> list[CacheEntry]:
+        """All entries, oldest first; not a use."""
+        with self._lock:
+            self._look()
+            return list(self._mirror.entries(self._mirror.ids()))
+
+    def get_random(self) -> CacheEntry | None:
+        """An entry drawn evenly, or None when the cache is empty; counts as a use."""
+        with self._lock:
+            self._look()
+            ids = self._mirror.ids()
+            return self._use(ids[self._rng.integers(len(ids))]) if ids else None
+
+    def read_image(self, cache_id: str) -> bytes:
+        """The stored bytes of an entry's image; counts as a use.
+
+        Raises:
+            EntryNotFoundError: No entry of that id.
+            ImageNotFoundError: Its file is gone.
+            UnsafePathError: Its file is a link that leads out of the cache.
+        """
+        entry = self.get(cache_id)
+        if entry is None:
+            raise self._no_entry(cache_id)
+        return self._images.read(entry.image_path.name)
+
+    def embeddings(self, encoder: str | None = None) -> EmbeddingSet:
+        """Ids and the matrix of all vectors of one encoder, oldest first, without copying.
+
+        Args:
+            encoder: Its name; may be left out while the cache holds vectors of one only.
+
+        Raises:
+            EncoderMismatchError: There are several and none was named.
+        """
+        with self._lock:
+            self._look()
+            return self._mirror.embeddings(encoder)
+
+    def ids(self) -> list[str]:
+        """The ids of all entries, oldest first."""
+        with self._lock:
+            self._look()
+            return list(self._mirror.ids())
+
+    def size(self) -> int:
+        """How many entries there are."""
+        with self._lock:
+            self._look()
+            return len(self._mirror.briefs)
+
+    def total_bytes(self) -> int:
+        """How many bytes their images take."""
+        with self._lock:
+            self._look()
+            return self._mirror.total_bytes
+
+    def __len__(self) -> int:
+        return self.size()
+
+    def __contains__(self, cache_id: object) -> bool:
+        with self._lock:
+            self._look()
+            return cache_id in self._mirror.briefs
+
+    def __iter__(self) -> Iterator[CacheEntry]:
+        ids = iter(self.ids())
+        while part := list(islice(ids, 500)):
+            with self._lock:
+                entries = list(self._mirror.entries(part))
+            yield from entries
+
+    @property
+    def index_kind(self) -> str:
+        """``json`` or ``sqlite``."""
+        return self._kind
+
+    @property
+    def index_path(self) -> Path:
+        """The file of the index."""
+        return self._index.path
+
+    # ------------------------------------------------------------------ changing
+
+    def remove(self, cache_id: str) -> None:
+        """Delete an entry, pinned or not, with its image.
+
+        Raises:
+            EntryNotFoundError: No entry of that id.
+        """
+        with self._writing() as write:
+            if cache_id not in self._mirror.briefs:
+                raise self._no_entry(cache_id)
+            write.remove([cache_id])
+        self._finish(write)
+
+    def clear(self, *, keep_pinned: bool = False) -> None:
+        """Delete all entries and their images. Their ids are not used again."""
+        with self._writing() as write:
+            briefs = self._mirror.briefs.values()
+            write.remove([brief.cache_id for brief in briefs if not (keep_pinned and brief.pinned)])
+        self._finish(write)
+
+    def pin(self, cache_id: str) -> None:
+        """Keep an entry from eviction; raises EntryNotFoundError."""
+        self._set_pin(cache_id, True)
+
+    def unpin(self, cache_id: str) -> None:
+        """Let eviction take an entry again; raises EntryNotFoundError."""
+        self._set_pin(cache_id, False)
+
+    def _set_pin(self, cache_id: str, pinned: bool) -> None:
+        with self._writing() as write:
+            if cache_id not in self._mirror.briefs:
+                raise self._no_entry(cache_id)
+            write.index.pin(cache_id, pinned)
+            write.pin = (cache_id, pinned)
+
+    def flush(self) -> None:
+        """Write what is not on the disk yet: the last uses. Entries always are."""
+        with self._lock:
+            self._look()
+            if self._mirror.uses or self._deleted:
+                with self._writing():
+                    pass
+
+    def check(self, fix: bool = False) -> CheckReport:
+        """Compare index and files; report every disagreement.
+
+        Args:
+            fix: Also repair. Files are moved aside into ``lost+found/``, records into a file beside
+                the index; nothing is deleted and no sound entry is touched.
+        """
+        with self._lock:
+            self.flush()
+            report = check_cache(self.cache_dir, fix=fix, kind=self._kind, lock_timeout=self._lock_timeout)
+            self._look()
+            return report
+
+    def close(self) -> None:
+        """Write the last uses and let go of the files; calling it twice is fine."""
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                self.flush()
+            finally:
+                self._closed = True
+                self._index.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self._mirror.briefs)} entries"
+        return f"CacheManager({self._shown!r}, max_size={self.max_size}, index={self._kind!r}: {state})"
+
+    # ------------------------------------------------------------------ keeping in step
+
+    def _look(self) -> None:
+        """Take over what others wrote."""
+        if self._closed:
+            raise CacheClosedError(f"the cache {self._shown!r} is closed: open it again with CacheManager")
+        if self._pid != os.getpid():
+            self._after_fork()
+        self._mirror.absorb(self._index.poll())
+        self._looked_ns = time.monotonic_ns()
+
+    def _look_sometimes(self) -> None:
+        if self._closed or time.monotonic_ns() - self._looked_ns > _LOOK_EVERY_NS or self._pid != os.getpid():
+            self._look()
+
+    def _after_fork(self) -> None:
+        """A forked child must not touch its parent's connection: it opens its own."""
+        _INHERITED.append(self._index)
+        self._rng = np.random.default_rng(self._rng.integers(2**63) + os.getpid())
+        self._open()
+
+    @contextmanager
+    def _writing(self) -> Iterator[_Write]:
+        """Hold the writer's place; after the commit, bring the mirror up to date."""
+        with self._lock:
+            self._look()
+            uses, deleted = dict(self._mirror.uses), list(self._deleted)
+            with self._index.write() as (index, changes):
+                self._mirror.absorb(changes)
+                index.forget_trash(deleted)
+                index.use(uses)
+                write = _Write(index)
+                yield write
+                write.trash = index.trash()
+            self._mirror.settle(uses)
+            self._mirror.remove(write.removed)
+            if write.added is not None:
+                self._mirror.add(write.added)
+            if write.pin is not None:
+                self._mirror.pin(*write.pin)
+            self._deleted = [name for name in self._deleted if name not in deleted]
+
+    def _no_entry(self, cache_id: str) -> EntryNotFoundError:
+        return EntryNotFoundError(
+            f"no entry {cache_id!r} in this cache: it was never added, or evicted or removed since"
+        )
+
+
+@dataclass(slots=True)
+class _Write:
+    """What one write does, for the mirror and the listeners to follow after its commit."""
+
+    index: IndexWriter
+    added: Record | None = None
+    removed: list[str] = field(default_factory=list)
+    evicted: list[CacheEntry] = field(default_factory=list)
+    pin: tuple[str, bool] | None = None
+    trash: Sequence[str] = ()
+
+    def put(self, record: Record) -> None:
+        self.index.put(record)
+        self.added = record
+
+    def remove(self, cache_ids: list[str]) -> None:
+        self.index.remove(cache_ids)
+        self.removed.extend(cache_ids)
+
+
+def _read_config(config: Mapping[str, Any]) -> tuple[str, int | None]:
+    try:
+        folder = config["system"]["cache_dir"]
+        max_size = config["generation"]["cache"]["max_size"]
+    except (KeyError, TypeError) as exc:
+        raise ConfigError(
+            "the configuration needs config['system']['cache_dir'] and "
+            f"config['generation']['cache']['max_size']: {exc!r} failed"
+        ) from exc
+    if not isinstance(folder, (str, os.PathLike)):
+        raise ConfigError(f"config['system']['cache_dir'] must be a path, got {folder!r}")
+    return os.fspath(folder), max_size
+
+
+def _check_limit(name: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ConfigError(f"{name} must be a whole number of at least 1, or None for no limit; got {value!r}")
+
+
+def _check_text(prompt: Any) -> str:
+    if not isinstance(prompt, str):
+        raise InputError(f"prompt must be text, got {type(prompt).__name__}")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as exc:
+        raise InputError(f"the prompt holds a character that is not valid text: {exc}") from exc
+    return prompt
+
+
+def _choose_index(metadata: Path, wanted: str, max_size: int | None) -> str:
+    found = index_on_disk(metadata)
+    if wanted == "auto":
+        return found or ("json" if max_size is not None and max_size <= _JSON_UP_TO else "sqlite")
+    registry.load("indexes", wanted)
+    if found is not None and found != wanted:
+        raise ConfigError(
+            f"{metadata.parent} has an index of kind {found!r}, but index={wanted!r} was asked: leave it "
+            f"out, or convert with: reverie cache convert --to {wanted} --cache {metadata.parent}"
+        )
+    return wanted

@@ -1,0 +1,172 @@
+"""What the manager keeps in memory of the index: briefs of all entries, records of those in use.
+
+Bodies (prompt, parameters, vector) are read when they are first needed, so opening a cache of
+100,000 entries reads their briefs only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from reverie.cache.vector_table import VectorTable
+from reverie.entry import CacheEntry, Record
+from reverie.protocols import Brief, Changes, EvictionPolicy, IndexBackend
+from reverie.vectors import EmbeddingSet
+
+__all__ = ["Mirror"]
+
+_KEPT_RECORDS = 8192
+
+
+class Mirror:
+    """The entries as last seen, with their uses since then. Not thread-safe: the manager locks.
+
+    Args:
+        index: Where bodies are read from.
+        policy: Told of everything that may be evicted.
+        images: Folder of the images.
+    """
+
+    def __init__(self, index: IndexBackend, policy: EvictionPolicy, images: Path) -> None:
+        self._index = index
+        self._policy = policy
+        self._images = images
+        self.briefs: dict[str, Brief] = {}
+        self.total_bytes = 0
+        self.uses: dict[str, int] = {}  # uses that the index does not hold yet
+        self._records: dict[str, tuple[Record, Path]] = {}
+        self._vectors: VectorTable | None = None
+        self._unread: list[str] = []  # entries of others whose vectors are not in the table yet
+        self._ids: list[str] | None = None
+
+    def absorb(self, changes: Changes | None) -> None:
+        """Take over what other threads and processes wrote."""
+        if changes is None:
+            return
+        if changes.complete:
+            uses = self.uses.copy()
+            self.remove(list(self.briefs))
+            self.uses = {
+                brief.cache_id: uses[brief.cache_id] for brief in changes.briefs if brief.cache_id in uses
+            }
+            self._vectors = None
+        self.remove(changes.removed)
+        for brief in changes.briefs:
+            if brief.cache_id not in self.briefs:
+                self._unread.append(brief.cache_id)
+            self._take(brief)
+            self._records.pop(brief.cache_id, None)
+
+    def add(self, record: Record) -> None:
+        """Take over an entry of our own, vector included."""
+        self._take(
+            Brief(
+                record.number,
+                record.cache_id,
+                record.timestamp,
+                record.used_ns,
+                record.pinned,
+                record.byte_size,
+            )
+        )
+        self._keep(record)
+        if self._vectors is not None and record.embedding is not None:
+            self._vectors.add(record.cache_id, record.embedding)
+
+    def _take(self, brief: Brief) -> None:
+        known = self.briefs.get(brief.cache_id)
+        self.briefs[brief.cache_id] = brief
+        self.total_bytes += brief.byte_size - (known.byte_size if known else 0)
+        if brief.pinned:
+            self._policy.discard(brief.cache_id)
+        else:
+            self._policy.insert(brief)
+            used_ns = self.uses.get(brief.cache_id, 0)
+            if used_ns > brief.used_ns:
+                self._policy.touch(brief.cache_id, used_ns)
+        if known is None:
+            self._ids = None
+
+    def remove(self, cache_ids: Iterable[str]) -> None:
+        """Forget entries; an unknown id is fine."""
+        for cache_id in cache_ids:
+            brief = self.briefs.pop(cache_id, None)
+            if brief is None:
+                continue
+            self.total_bytes -= brief.byte_size
+            self.uses.pop(cache_id, None)
+            self._records.pop(cache_id, None)
+            self._policy.discard(cache_id)
+            self._ids = None
+            if self._vectors is not None:
+                self._vectors.discard(cache_id)
+
+    def pin(self, cache_id: str, pinned: bool) -> None:
+        """Pin or unpin a known entry."""
+        self._take(self.briefs[cache_id]._replace(pinned=pinned))
+        self._records.pop(cache_id, None)
+
+    def touch(self, cache_id: str, used_ns: int) -> None:
+        """Note a use of a known entry; it is written at the next write."""
+        self.uses[cache_id] = used_ns
+        self._policy.touch(cache_id, used_ns)
+
+    def settle(self, uses: Iterable[str]) -> None:
+        """Those uses are written now."""
+        for cache_id in uses:
+            used_ns = self.uses.pop(cache_id, None)
+            brief = self.briefs.get(cache_id)
+            if used_ns is not None and brief is not None:
+                self.briefs[cache_id] = brief._replace(used_ns=used_ns)
+
+    def ids(self) -> list[str]:
+        """Ids of all entries, oldest first; not to be changed."""
+        if self._ids is None:
+            self._ids = list(self.briefs)
+        return self._ids
+
+    def entry(self, cache_id: str) -> CacheEntry | None:
+        """A snapshot of one entry; None when another process removed it meanwhile."""
+        kept = self._records.get(cache_id)
+        if kept is None:
+            for record in self._index.read([cache_id]):
+                kept = self._keep(record)
+        if kept is None:
+            return None
+        record, path = kept
+        brief = self.briefs.get(cache_id)
+        return record.entry(path, self.uses.get(cache_id) or (brief.used_ns if brief else record.used_ns))
+
+    def entries(self, cache_ids: Sequence[str]) -> Iterator[CacheEntry]:
+        """Snapshots in the order asked; the missing bodies are read in one go."""
+        missing = [cache_id for cache_id in cache_ids if cache_id not in self._records]
+        for record in self._index.read(missing):
+            self._keep(record, limit=max(_KEPT_RECORDS, len(cache_ids)))
+        for cache_id in cache_ids:
+            entry = self.entry(cache_id)
+            if entry is not None:
+                yield entry
+
+    def _keep(self, record: Record, limit: int = _KEPT_RECORDS) -> tuple[Record, Path]:
+        if len(self._records) >= limit:
+            self._records.clear()
+        kept = (record, self._images / record.image_name)
+        self._records[record.cache_id] = kept
+        return kept
+
+    def embeddings(self, encoder: str | None) -> EmbeddingSet:
+        """All vectors of one encoder, oldest first: a snapshot that later changes do not touch."""
+        if self._vectors is None:
+            self._vectors = VectorTable()
+            found = self._index.vectors()
+        else:
+            records = self._index.read(self._unread)
+            found = (
+                (record.cache_id, record.embedding) for record in records if record.embedding is not None
+            )
+        self._unread = []
+        for cache_id, vector in found:
+            if cache_id in self.briefs:
+                self._vectors.add(cache_id, vector)
+        return self._vectors.snapshot(encoder)

@@ -1,0 +1,517 @@
+"""The index as an SQLite database: a row an add, whatever the size of the cache.
+
+Write-ahead log with ``synchronous=FULL``: a commit is on the disk before `add` returns, readers
+never wait for a writer. Other processes' changes are found by ``PRAGMA data_version`` and read
+from an append-only table ``changes``, so following a busy cache costs what changed, not what it
+holds. The schema grows by append-only migrations counted in ``PRAGMA user_version``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from reverie.entry import Record, highest_id
+from reverie.errors import (
+    CacheClosedError,
+    CacheError,
+    IndexCorruptError,
+    LockTimeoutError,
+    ReverieError,
+    StorageError,
+)
+from reverie.protocols import Brief, Changes, IndexWriter
+from reverie.storage import partial_name, storage_error, sync_folder
+from reverie.vectors import Embedding, from_bytes, to_bytes
+
+__all__ = ["SqliteIndex"]
+
+_APPLICATION_ID = 0x52455645  # "REVE": says that the database is ours
+_KEPT_CHANGES = 20_000
+_BATCH = 500  # ids a query, below SQLite's limit on variables
+
+# Append only: a released step is never edited, a new shape is a new step.
+_MIGRATIONS = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO meta VALUES ('next_number', 1);
+    CREATE TABLE entries (
+        number INTEGER PRIMARY KEY,
+        cache_id TEXT NOT NULL UNIQUE,
+        timestamp TEXT NOT NULL,
+        used_ns INTEGER NOT NULL,
+        pinned INTEGER NOT NULL,
+        byte_size INTEGER NOT NULL,
+        image_name TEXT NOT NULL,
+        content_hash TEXT NOT NULL,
+        prompt TEXT NOT NULL,
+        params TEXT NOT NULL,
+        parents TEXT NOT NULL,
+        extra TEXT NOT NULL
+    );
+    CREATE TABLE vectors (
+        number INTEGER PRIMARY KEY REFERENCES entries (number),
+        encoder TEXT,
+        data BLOB NOT NULL
+    );
+    CREATE INDEX entries_by_image ON entries (image_name);
+    CREATE TABLE spaces (encoder TEXT, dimensions INTEGER NOT NULL, UNIQUE (encoder, dimensions));
+    CREATE TABLE extra (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE changes (change INTEGER PRIMARY KEY AUTOINCREMENT, cache_id TEXT NOT NULL);
+    CREATE TABLE trash (image_name TEXT PRIMARY KEY) WITHOUT ROWID;
+    """,
+)
+
+_EMPTY = """
+    DELETE FROM entries; DELETE FROM vectors; DELETE FROM spaces; DELETE FROM extra; DELETE FROM trash;
+    DELETE FROM changes; DELETE FROM meta WHERE key = 'retired'
+"""
+_BRIEF = "SELECT number, cache_id, timestamp, used_ns, pinned, byte_size FROM entries"
+_RECORD = """
+    SELECT e.number, cache_id, image_name, prompt, params, encoder, data, timestamp, used_ns, pinned,
+           content_hash, byte_size, parents, extra
+    FROM entries AS e LEFT JOIN vectors AS v ON v.number = e.number
+"""
+
+
+class SqliteIndex:
+    """One database in ``<folder>/metadata/`` (``sqlite``).
+
+    Args:
+        folder: The cache folder, absolute.
+        shown: Not used: a database records file names only.
+        lock_timeout: Seconds to wait for another writer.
+    """
+
+    kind = "sqlite"
+
+    def __init__(self, folder: Path, *, shown: str = "", lock_timeout: float = 10.0) -> None:  # noqa: ARG002 - same call for every index
+        self.path = folder / "metadata" / "cache_index.sqlite"
+        self._timeout = lock_timeout
+        self._database: sqlite3.Connection | None = None
+        self._version = -1
+        self._last_change = -1
+
+    # -- opening
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._database is None:
+            with self._mapped("open"):
+                self._database = self._open()
+            weakref.finalize(self, self._database.close)
+        return self._database
+
+    def _open(self) -> sqlite3.Connection:
+        exists = self.path.exists()
+        if not exists:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        read_only = exists and not os.access(self.path.parent, os.W_OK)
+        mode = "ro" if read_only else "rwc"
+        database = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=self._timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            self._prepare(database, read_only)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _prepare(self, database: sqlite3.Connection, read_only: bool) -> None:
+        database.execute("PRAGMA synchronous = FULL")
+        tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        owner = database.execute("PRAGMA application_id").fetchone()[0]
+        if tables and owner != _APPLICATION_ID:
+            raise self._corrupt("a database of another program")
+        shape = database.execute("PRAGMA user_version").fetchone()[0]
+        if shape > len(_MIGRATIONS):
+            raise IndexCorruptError(
+                f"{self.path} was written by a newer reverie (shape {shape}, known here {len(_MIGRATIONS)}): "
+                "update reverie. The file was left as it is"
+            )
+        if shape < len(_MIGRATIONS) and not read_only:
+            self._migrate(database)
+
+    def _migrate(self, database: sqlite3.Connection) -> None:
+        database.execute("PRAGMA journal_mode = WAL")
+        with self._transaction(database):
+            shape = database.execute("PRAGMA user_version").fetchone()[
+                0
+            ]  # another process may have been first
+            for step in _MIGRATIONS[shape:]:
+                for statement in step.split(";"):
+                    database.execute(statement)
+            database.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+            database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+
+    def close(self) -> None:
+        """Close the database."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    # -- reading
+
+    def poll(self) -> Changes | None:
+        """What other connections committed since the last poll or write; the first call gives everything.
+
+        Raises:
+            IndexCorruptError: Not a database, damaged, or another program's.
+        """
+        database = self._connection()
+        with self._mapped("read"):
+            version = database.execute("PRAGMA data_version").fetchone()[0]
+            if version == self._version:
+                return None
+            changes = self._changes(database)
+            self._version = version
+            return changes
+
+    def _changes(self, database: sqlite3.Connection) -> Changes | None:
+        first, last = database.execute("SELECT min(change), max(change) FROM changes").fetchone()
+        if last is None:
+            first, last = 1, 0
+        if self._last_change < 0 or first > self._last_change + 1:
+            self._last_change = last
+            return Changes(True, self.everything())
+        if last == self._last_change:
+            return None
+        rows = database.execute(
+            "SELECT DISTINCT cache_id FROM changes WHERE change > ?", (self._last_change,)
+        )
+        changed = [row[0] for row in rows]
+        self._last_change = last
+        briefs = [_brief(row) for row in self._select(_BRIEF, changed)]
+        present = {brief.cache_id for brief in briefs}
+        return Changes(False, briefs, [cache_id for cache_id in changed if cache_id not in present])
+
+    def everything(self) -> list[Brief]:
+        """All entries, by number."""
+        with self._mapped("read"):
+            rows = self._connection().execute(f"{_BRIEF} ORDER BY number").fetchall()
+        return [_brief(row) for row in rows]
+
+    def _select(self, query: str, cache_ids: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        database = self._connection()
+        for start in range(0, len(cache_ids), _BATCH):
+            part = cache_ids[start : start + _BATCH]
+            marks = ",".join("?" * len(part))
+            yield from database.execute(f"{query} WHERE cache_id IN ({marks}) ORDER BY 1", part)
+
+    def read(self, cache_ids: Sequence[str]) -> list[Record]:
+        """The records of these ids, in the order asked; ids that are gone are passed over."""
+        with self._mapped("read"):
+            found = {row[1]: _record(row) for row in self._select(_RECORD, cache_ids)}
+        return [found[cache_id] for cache_id in cache_ids if cache_id in found]
+
+    def vectors(self) -> Iterator[tuple[str, Embedding]]:
+        """Id and vector of every entry that has one, by number."""
+        query = (
+            "SELECT cache_id, encoder, data FROM vectors AS v JOIN entries AS e ON e.number = v.number "
+            "ORDER BY v.number"
+        )
+        with self._mapped("read"):
+            for cache_id, encoder, data in self._connection().execute(query):
+                yield cache_id, from_bytes(data, encoder=encoder)
+
+    def spaces(self) -> set[tuple[str | None, int]]:
+        """Encoder name and dimensions of the vectors this index ever held."""
+        with self._mapped("read"):
+            return set(self._connection().execute("SELECT encoder, dimensions FROM spaces"))
+
+    def extra(self) -> dict[str, Any]:
+        """Keys of the whole index that another program wrote."""
+        with self._mapped("read"):
+            rows = self._connection().execute("SELECT key, value FROM extra").fetchall()
+        return {key: orjson.loads(value) for key, value in rows}
+
+    def next_number(self) -> int:
+        """The next number that no entry ever had."""
+        with self._mapped("read"):
+            return _next_number(self._connection())
+
+    def salvage(self) -> tuple[list[Record], int]:
+        """Row by row what a damaged database still gives, and a number above all ids seen in it."""
+        records: list[Record] = []
+        highest = 0
+        with contextlib.suppress(OSError):
+            highest = highest_id(self.path.read_bytes())
+        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError, ValueError):
+            database = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+            try:
+                for row in database.execute(f"{_RECORD} ORDER BY e.number"):
+                    records.append(_record(row))  # noqa: PERF401 - keep what came before an error
+            finally:
+                database.close()
+        return records, highest + 1
+
+    # -- writing
+
+    def write(self) -> AbstractContextManager[tuple[IndexWriter, Changes | None]]:
+        """One immediate transaction.
+
+        Raises:
+            LockTimeoutError: Another connection kept writing for ``lock_timeout`` seconds.
+            StorageError: The disk refused; nothing was changed.
+        """
+        return self._write()
+
+    @contextmanager
+    def _write(self) -> Iterator[tuple[IndexWriter, Changes | None]]:
+        database = self._connection()
+        with self._mapped("write"), self._transaction(database):
+            self._refuse_if_retired()
+            changes = self.poll()
+            writer = _Writer(database)
+            yield writer, changes
+            last = writer.finish()
+        self._last_change = max(self._last_change, last)
+
+    def _refuse_if_retired(self) -> None:
+        if self.retired():
+            raise CacheClosedError(
+                f"{self.path} was converted to another kind of index by another process: open the cache again"
+            )
+
+    def retired(self) -> bool:
+        """Whether another index took this one's place."""
+        with self._mapped("read"):
+            query = "SELECT 1 FROM meta WHERE key = 'retired'"
+            return self._connection().execute(query).fetchone() is not None
+
+    def replace_all(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
+        """Make this the whole content, in one step.
+
+        A readable database is changed in place, in one transaction, so that processes which have it
+        open follow. A damaged one is replaced by a new file: close other programs that use it first.
+
+        Raises:
+            StorageError: The disk refused; nothing was changed.
+        """
+        try:
+            usable = self.path.exists()
+            if usable:
+                self.poll()
+        except IndexCorruptError:
+            usable = False
+        if usable:
+            self._fill(records, next_number, extra)
+            return
+        self.close()
+        fresh = SqliteIndex(self.path.parent.parent, lock_timeout=self._timeout)
+        fresh.path = self.path.with_name(partial_name())
+        try:
+            fresh._fill(records, next_number, extra)
+            fresh.close()
+            with self._mapped("replace"):
+                for companion in ("-wal", "-shm"):
+                    self.path.with_name(self.path.name + companion).unlink(missing_ok=True)
+                fresh.path.replace(self.path)
+                sync_folder(self.path.parent)
+        finally:
+            fresh.close()
+            fresh.path.unlink(missing_ok=True)
+
+    def _fill(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
+        database = self._connection()
+        with self._mapped("write"), self._transaction(database):
+            for statement in _EMPTY.split(";"):
+                database.execute(statement)
+            database.execute("UPDATE meta SET value = ? WHERE key = 'next_number'", (next_number,))
+            rows = [(key, orjson.dumps(value).decode()) for key, value in extra.items()]
+            database.executemany("INSERT INTO extra VALUES (?, ?)", rows)
+            writer = _Writer(database)
+            for record in records:
+                writer.put(record)
+            # One line more than was deleted: readers see a gap in the log and read everything again.
+            database.execute("INSERT INTO changes (cache_id) VALUES ('')")
+            writer.finish()
+
+    @contextmanager
+    def _transaction(self, database: sqlite3.Connection) -> Iterator[None]:
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            database.execute("COMMIT")
+        except BaseException:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            raise
+
+    # -- errors
+
+    @contextmanager
+    def _mapped(self, doing: str) -> Iterator[None]:
+        """The one place where SQLite's errors become ours."""
+        try:
+            yield
+        except ReverieError:
+            raise
+        except sqlite3.Error as exc:
+            raise self._ours(doing, exc) from exc
+        except OSError as exc:
+            raise storage_error(f"{doing} {self.path}", exc) from exc
+
+    def _ours(self, doing: str, exc: sqlite3.Error) -> CacheError:
+        code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return LockTimeoutError(
+                f"another process is writing to {self.path} for more than {self._timeout:g} s: "
+                "wait for it, or raise lock_timeout"
+            )
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
+            return self._corrupt(str(exc))
+        reasons = {
+            sqlite3.SQLITE_FULL: "the disk is full: free some space",
+            sqlite3.SQLITE_READONLY: "it is read-only: use a cache folder that can be written",
+            sqlite3.SQLITE_CANTOPEN: "it cannot be opened: check that the cache folder exists and is yours",
+        }
+        return StorageError(f"cannot {doing} {self.path}: {reasons.get(code, str(exc))}. Nothing was changed")
+
+    def _corrupt(self, what: str) -> IndexCorruptError:
+        return IndexCorruptError(
+            f"{self.path} is not a readable cache index: {what}. The file was left as it is. To keep it "
+            "aside and rebuild the index from the images: "
+            f"reverie cache check --fix --cache {self.path.parent.parent}"
+        )
+
+
+class _Writer:
+    """Statements inside one transaction."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self._number: int | None = None
+        self._changed: list[str] = []
+
+    def next_number(self) -> int:
+        if self._number is None:
+            self._number = _next_number(self._database)
+        self._number += 1
+        return self._number - 1
+
+    def retire(self) -> None:
+        self._database.execute("INSERT OR REPLACE INTO meta VALUES ('retired', 1)")
+
+    def put(self, record: Record) -> None:
+        vector = record.embedding
+        self._database.execute(
+            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            _row(record),
+        )
+        if vector is not None:
+            self._database.execute(
+                "INSERT INTO vectors VALUES (?, ?, ?)", (record.number, vector.encoder, to_bytes(vector))
+            )
+            self._database.execute(
+                "INSERT INTO spaces SELECT ?1, ?2 WHERE NOT EXISTS "
+                "(SELECT 1 FROM spaces WHERE encoder IS ?1 AND dimensions = ?2)",
+                (vector.encoder, vector.size),
+            )
+        self._changed.append(record.cache_id)
+
+    def remove(self, cache_ids: Sequence[str]) -> None:
+        for cache_id in cache_ids:
+            number, name = self._database.execute(
+                "SELECT number, image_name FROM entries WHERE cache_id = ?", (cache_id,)
+            ).fetchone()
+            self._database.execute("DELETE FROM vectors WHERE number = ?", (number,))
+            self._database.execute("DELETE FROM entries WHERE number = ?", (number,))
+            self._database.execute(
+                "INSERT OR IGNORE INTO trash SELECT ?1 WHERE NOT EXISTS "
+                "(SELECT 1 FROM entries WHERE image_name = ?1)",
+                (name,),
+            )
+            self._changed.append(cache_id)
+
+    def pin(self, cache_id: str, pinned: bool) -> None:
+        self._database.execute("UPDATE entries SET pinned = ? WHERE cache_id = ?", (pinned, cache_id))
+        self._changed.append(cache_id)
+
+    def use(self, uses: Mapping[str, int]) -> None:
+        for cache_id, used_ns in uses.items():
+            cursor = self._database.execute(
+                "UPDATE entries SET used_ns = ? WHERE cache_id = ? AND used_ns < ?",
+                (used_ns, cache_id, used_ns),
+            )
+            if cursor.rowcount:
+                self._changed.append(cache_id)
+
+    def trash(self) -> Sequence[str]:
+        return [row[0] for row in self._database.execute("SELECT image_name FROM trash")]
+
+    def forget_trash(self, image_names: Sequence[str]) -> None:
+        self._database.executemany(
+            "DELETE FROM trash WHERE image_name = ?", [(name,) for name in image_names]
+        )
+
+    def finish(self) -> int:
+        """Write the counter and the log of changes; the number of the last change, or -1."""
+        database = self._database
+        if self._number is not None:
+            database.execute("UPDATE meta SET value = ? WHERE key = 'next_number'", (self._number,))
+        last = -1
+        for cache_id in self._changed:
+            last = database.execute("INSERT INTO changes (cache_id) VALUES (?)", (cache_id,)).lastrowid or -1
+        if last > 0 and last % 1000 < len(self._changed):
+            database.execute("DELETE FROM changes WHERE change <= ?", (last - _KEPT_CHANGES,))
+        return last
+
+
+def _row(record: Record) -> tuple[Any, ...]:
+    return (
+        record.number,
+        record.cache_id,
+        record.timestamp,
+        record.used_ns,
+        record.pinned,
+        record.byte_size,
+        record.image_name,
+        record.content_hash,
+        record.prompt,
+        record.params.decode(),
+        orjson.dumps(record.parents).decode(),
+        record.extra.decode(),
+    )
+
+
+def _next_number(database: sqlite3.Connection) -> int:
+    return int(database.execute("SELECT value FROM meta WHERE key = 'next_number'").fetchone()[0])
+
+
+def _brief(row: tuple[Any, ...]) -> Brief:
+    number, cache_id, timestamp, used_ns, pinned, byte_size = row
+    return Brief(number, cache_id, timestamp, used_ns, bool(pinned), byte_size)
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    number, cache_id, image_name, prompt, params, encoder, data, *rest = row
+    timestamp, used_ns, pinned, content_hash, byte_size, parents, extra = rest
+    vector = None if data is None else from_bytes(data, encoder=encoder)
+    return Record(
+        number,
+        cache_id,
+        image_name,
+        prompt,
+        params.encode(),
+        vector,
+        timestamp,
+        used_ns,
+        bool(pinned),
+        content_hash,
+        byte_size,
+        tuple(orjson.loads(parents)),
+        extra.encode(),
+    )

@@ -1,0 +1,353 @@
+"""What a plug-in implements. Interfaces and the plain data they pass; no logic lives here.
+
+Each protocol has as few methods as will do; everything else is derived from them by the code
+that uses it. A class need not inherit from anything here: having the methods is enough. The
+conformance suites in `reverie.testing` check an implementation; the registry gives it a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from reverie.entry import Record
+from reverie.pixels import ImageLike, Pixels
+from reverie.vectors import Embedding, EmbeddingSet, Vectors
+
+__all__ = [
+    "Brief",
+    "Changes",
+    "Decision",
+    "Encoder",
+    "EvictionPolicy",
+    "Generator",
+    "ImageStore",
+    "IndexBackend",
+    "IndexWriter",
+    "InjectionPolicy",
+    "Observation",
+    "PastInjection",
+    "Staged",
+    "TextEncoder",
+]
+
+
+# ---------------------------------------------------------------------------------- encoders
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Turns pictures into unit vectors."""
+
+    @property
+    def name(self) -> str:
+        """Stamped on every vector; changes whenever the numbers would."""
+
+    @property
+    def dimensions(self) -> int:
+        """Length d of a vector."""
+
+    def encode_batch(self, frames: Sequence[Pixels]) -> Vectors:
+        """Encode n frames of any size, each ``(h, w, 3)`` uint8 RGB, in order.
+
+        Returns:
+            ``(n, d)`` float32, rows of unit length; ``(0, d)`` for no frames. The same frame
+            gives the same vector whatever else is in the batch.
+        """
+
+
+@runtime_checkable
+class TextEncoder(Encoder, Protocol):
+    """An encoder whose space also holds texts (CLIP)."""
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """``(n, d)`` float32 unit rows, in the space of `encode_batch`."""
+
+
+# -------------------------------------------------------------------------------- generators
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Makes the next frame from an image: img2img."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for the journal."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(height, width)`` of the frames it makes."""
+
+    @property
+    def seeds(self) -> Sequence[Pixels]:
+        """Images it can start from, each of `size`; empty when it has none of its own."""
+
+    def generate(self, frame: Pixels, *, prompt: str, strength: float, seed: int) -> Pixels:
+        """One img2img step.
+
+        Args:
+            frame: ``(h, w, 3)`` uint8 RGB of `size`.
+            prompt: What to aim for; a generator without text ignores it.
+            strength: 0 keeps the frame, 1 forgets it.
+            seed: All randomness of this step; the same arguments give the same bytes.
+        """
+
+
+# ------------------------------------------------------------------------- cache: the index
+
+
+class Brief(NamedTuple):
+    """What the manager keeps in memory of every entry, loaded or not."""
+
+    number: int
+    cache_id: str
+    timestamp: str
+    used_ns: int
+    pinned: bool
+    byte_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What an index holds that its reader has not seen yet.
+
+    Attributes:
+        complete: True when ``briefs`` is everything (forget what was known before).
+        briefs: New or changed entries, by number.
+        removed: Ids that are gone.
+    """
+
+    complete: bool
+    briefs: Sequence[Brief]
+    removed: Sequence[str] = ()
+
+
+class IndexWriter(Protocol):
+    """One exclusive write to an index: everything in it is committed together or not at all."""
+
+    def next_number(self) -> int:
+        """The next number that no entry ever had; counts up with each call."""
+
+    def retire(self) -> None:
+        """Another index takes this one's place: later writes by anyone are refused with CacheClosedError."""
+
+    def put(self, record: Record) -> None:
+        """Insert a record."""
+
+    def remove(self, cache_ids: Sequence[str]) -> None:
+        """Take records out; their files are remembered as trash until `forget_trash`."""
+
+    def pin(self, cache_id: str, pinned: bool) -> None:
+        """Pin or unpin a record."""
+
+    def use(self, uses: Mapping[str, int]) -> None:
+        """Set last uses, id to nanoseconds; ids that are gone are passed over."""
+
+    def trash(self) -> Sequence[str]:
+        """Image names removed by earlier writes whose files may still be there."""
+
+    def forget_trash(self, image_names: Sequence[str]) -> None:
+        """Those files are deleted."""
+
+
+class IndexBackend(Protocol):
+    """Where the records are. Knows nothing of images, limits or policies."""
+
+    kind: str
+    path: Path
+
+    def poll(self) -> Changes | None:
+        """What changed since the last poll or write of this object; None when nothing did.
+
+        The first call gives everything.
+
+        Raises:
+            IndexCorruptError: The index cannot be read; it is left as it is.
+        """
+
+    def everything(self) -> Sequence[Brief]:
+        """All entries as last polled, by number."""
+
+    def read(self, cache_ids: Sequence[str]) -> list[Record]:
+        """The records of these ids, in the order asked; ids that are gone are passed over."""
+
+    def vectors(self) -> Iterator[tuple[str, Embedding]]:
+        """Id and vector of every entry that has one, by number."""
+
+    def spaces(self) -> set[tuple[str | None, int]]:
+        """Encoder name (None: not known) and dimensions of the vectors this index ever held."""
+
+    def extra(self) -> dict[str, Any]:
+        """Keys of the whole index that another program wrote."""
+
+    def next_number(self) -> int:
+        """The next number that no entry ever had, as last polled."""
+
+    def salvage(self) -> tuple[list[Record], int]:
+        """What can still be read of a damaged index, and a number above all its ids; changes nothing."""
+
+    def retired(self) -> bool:
+        """Whether another index took this one's place."""
+
+    def replace_all(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
+        """Make this the whole content, in one step; a damaged or retired index is in use again after it.
+
+        Raises:
+            StorageError: The disk refused; nothing was changed.
+        """
+
+    def write(self) -> AbstractContextManager[tuple[IndexWriter, Changes | None]]:
+        """Take the one writer's place among all threads and processes.
+
+        Gives the writer and what changed up to now. Leaving the block commits durably; leaving
+        it by an exception changes nothing.
+
+        Raises:
+            LockTimeoutError: Another writer kept its place for too long.
+            StorageError: The disk refused; nothing was changed.
+        """
+
+    def close(self) -> None:
+        """Let go of files; a closed index is not used again."""
+
+
+# ------------------------------------------------------------------ cache: images, eviction
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """An image that is checked and written under a temporary name, not yet part of the cache.
+
+    Attributes:
+        token: What `ImageStore.commit` needs to find it again.
+        suffix: File name ending with its dot, such as ``.png``.
+        byte_size: Bytes.
+        content_hash: SHA-256, hexadecimal.
+    """
+
+    token: Any
+    suffix: str
+    byte_size: int
+    content_hash: str
+
+
+class ImageStore(Protocol):
+    """Where the image files are."""
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds them."""
+
+    def stage(self, image: ImageLike) -> Staged:
+        """Check an image and write it durably under a temporary name.
+
+        A path keeps its bytes and format; a PIL image or an array becomes PNG.
+
+        Raises:
+            ImageError: Missing, broken, empty or too large.
+            StorageError: The disk refused.
+        """
+
+    def exists(self, image_name: str) -> bool:
+        """Whether anything has that name."""
+
+    def commit(self, staged: Staged, image_name: str) -> None:
+        """Give a staged image its name, durably; never replaces a file."""
+
+    def discard(self, staged: Staged) -> None:
+        """Forget a staged image."""
+
+    def read(self, image_name: str) -> bytes:
+        """The stored bytes.
+
+        Raises:
+            ImageNotFoundError: No such file.
+            UnsafePathError: It is a link that leaves the folder.
+        """
+
+    def delete(self, image_names: Sequence[str]) -> None:
+        """Delete files; one that is gone already is fine. A link is deleted, never what it points to."""
+
+
+class EvictionPolicy(Protocol):
+    """Which entry goes first. Sees every entry that may be evicted; pinned ones are kept from it."""
+
+    def insert(self, brief: Brief) -> None:
+        """An entry may be evicted from now on."""
+
+    def touch(self, cache_id: str, used_ns: int) -> None:
+        """An entry was used."""
+
+    def discard(self, cache_id: str) -> None:
+        """An entry is gone or pinned; an unknown id is fine."""
+
+    def ranking(self) -> Iterator[str]:
+        """Ids in the order in which they would be evicted; asking changes nothing."""
+
+
+# --------------------------------------------------------------------------- loop: injection
+
+
+@dataclass(frozen=True, slots=True)
+class PastInjection:
+    """An injection that happened: at which frame, of which entry."""
+
+    frame: int
+    cache_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All that a policy may look at when it decides about one frame.
+
+    Attributes:
+        frame: Number of the frame, 1 for the first that the loop made.
+        embedding: ``(d,)`` unit vector of the frame.
+        recent: ``(w, d)`` unit vectors of the last frames, oldest first, this one last.
+        candidates: What is in memory (this frame included when it was kept), oldest first.
+        own_id: Id under which this frame was kept; None when it was not.
+        measures: What the monitor says of the loop, by name.
+        past: Earlier injections, oldest first.
+    """
+
+    frame: int
+    embedding: Embedding
+    recent: Vectors
+    candidates: EmbeddingSet
+    own_id: str | None = None
+    measures: Mapping[str, float] = field(default_factory=dict)
+    past: Sequence[PastInjection] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a policy wants, and why.
+
+    Attributes:
+        cache_id: The memory to inject; None for no injection.
+        reason: One sentence a person understands.
+        similarity: Cosine of that memory to the frame; None without injection.
+        numbers: What the decision was made from, for the journal.
+    """
+
+    cache_id: str | None
+    reason: str
+    similarity: float | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+class InjectionPolicy(Protocol):
+    """Whether to inject a memory, and which. Pure: the same observation and rng state, the same decision."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the registry."""
+
+    def decide(self, observation: Observation, rng: np.random.Generator) -> Decision:
+        """Decide about one frame; draws from ``rng`` only, keeps nothing."""

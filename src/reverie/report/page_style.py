@@ -1,0 +1,103 @@
+"""The look of report.html: system fonts, one column that breathes, light and dark."""
+
+from __future__ import annotations
+
+from reverie.report.charts import ARM_COLOURS, scheme_variables
+
+__all__ = ["page_style"]
+
+_RULES = """
+*{box-sizing:border-box}
+html{-webkit-text-size-adjust:100%;text-size-adjust:100%}
+body{margin:0;background:var(--page);color:var(--ink);line-height:1.55;font-size:17px;
+ font-family:-apple-system,BlinkMacSystemFont,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
+ -webkit-font-smoothing:antialiased;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
+main{max-width:1064px;margin:0 auto;padding:72px 32px 96px}
+h1,h2,h3,p,figure,dl,dd,ol{margin:0;padding:0}
+h1{font-size:clamp(27px,4.4vw,46px);line-height:1.16;letter-spacing:-.022em;font-weight:650;
+ max-width:23em;text-wrap:balance;overflow-wrap:break-word}
+h2{font-size:23px;line-height:1.25;letter-spacing:-.012em;font-weight:650;margin-bottom:6px}
+h3{font-size:16px;font-weight:600;display:flex;align-items:center;gap:9px}
+section{margin-top:72px}
+.eyebrow{font-size:13px;letter-spacing:.09em;text-transform:uppercase;color:var(--soft);margin-bottom:18px}
+.notes{margin-top:22px;max-width:44em;color:var(--soft)}
+.notes p+p{margin-top:6px}
+.lead{color:var(--soft);max-width:44em;margin-bottom:22px}
+.swatch{width:11px;height:11px;border-radius:50%;background:currentColor;flex:none}
+img{display:block;max-width:100%;height:auto;background:var(--line)}
+.strip+.strip{margin-top:34px}
+.strip h3{margin-bottom:12px}
+.strip h3 .figure{margin-left:auto;font-weight:400;font-size:15px;color:var(--soft);text-align:right}
+.strip h3 .figure b{font-weight:650}
+.frames{list-style:none;display:grid;grid-template-columns:repeat(12,1fr);gap:12px 8px}
+.frames li{font-size:12px;line-height:1.4;color:var(--soft);min-width:0}
+.frames img,.frames .gone{width:100%;border-radius:5px;margin-bottom:4px}
+.gone{background:var(--line);display:block}
+table{border-collapse:collapse;width:100%}
+th,td{padding:13px 0 13px 20px;text-align:right;vertical-align:top;border-top:1px solid var(--line)}
+thead td{border-top:0}
+thead th{border-top:0;padding-top:0;font-size:15px;font-weight:600;line-height:1.35}
+th:first-child,td:first-child{text-align:left;padding-left:0}
+tbody th{font-weight:600}
+tbody th small{display:block;font-weight:400;font-size:14.5px;line-height:1.45;color:var(--soft);
+ max-width:44em}
+td{font-size:19px;white-space:nowrap}
+.film img{width:100%;max-width:var(--film);border-radius:10px;background:#101013}
+figcaption,.fine{font-size:14.5px;color:var(--soft);margin-top:12px;max-width:44em}
+.chart{display:block;height:auto;overflow:visible}
+.narrow{display:none}
+.plot+.plot{margin-top:44px}
+.plot h3{margin-bottom:2px}
+.plot .lead{font-size:15.5px;margin-bottom:16px}
+.injections{list-style:none;display:grid;grid-template-columns:repeat(3,1fr);gap:14px;margin-top:14px}
+details{margin-top:14px}
+summary{cursor:pointer;color:var(--soft);font-size:15px;padding:6px 0}
+.block+.block{margin-top:36px}
+.injections li{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px;
+ min-width:0}
+.trio{display:grid;grid-template-columns:1fr 14px 1fr 14px 1fr;align-items:center;gap:6px;
+ margin-bottom:10px}
+.trio img,.trio .gone{width:100%;border-radius:6px}
+.trio .memory{outline:2px solid var(--mark);outline-offset:2px}
+.trio span{color:var(--soft);text-align:center;font-size:15px}
+.trio em{font-style:normal;font-size:12.5px;line-height:1.35;color:var(--soft);align-self:start}
+.injections p{font-size:15px;line-height:1.45}
+.injections p.fact{font-weight:600;margin-bottom:2px}
+.settings{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));
+ gap:18px 24px;margin-top:22px}
+.settings dt{font-size:13.5px;color:var(--soft)}
+pre{margin:0;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:16px 18px;
+ white-space:pre-wrap;overflow-wrap:anywhere;font-size:15px;line-height:1.5}
+code span{display:inline-block;max-width:100%}
+code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"Liberation Mono",monospace}
+footer{margin-top:72px;padding-top:20px;border-top:1px solid var(--line);font-size:14px;color:var(--soft)}
+@media (max-width:900px){.injections{grid-template-columns:repeat(2,1fr)}}
+@media (max-width:640px){
+ body{font-size:16px}
+ main{padding:40px 18px 64px}
+ section{margin-top:52px}
+ .frames{grid-template-columns:repeat(6,1fr);gap:9px 5px}
+ .frames li{font-size:11px}
+ .strip h3{flex-wrap:wrap}
+ .strip h3 .figure{margin-left:20px;flex-basis:100%;text-align:left;margin-top:-6px}
+ th,td{padding-left:12px}
+ td{font-size:17px}
+ thead th{font-size:13.5px}
+ tbody th small{font-size:13.5px}
+ .wide{display:none}
+ .narrow{display:block}
+ .injections{grid-template-columns:1fr}
+ .settings{grid-template-columns:repeat(2,1fr)}
+}
+@media print{body{font-size:11pt}section,.injections li{break-inside:avoid}}
+"""
+
+
+def page_style() -> str:
+    """The style sheet of the page, with the colours of both schemes as CSS variables."""
+    arms = "".join(f".arm{slot}{{color:var(--arm{slot})}}" for slot in range(len(ARM_COLOURS)))
+    return (
+        f":root{{color-scheme:light dark;{scheme_variables(dark=False)}}}"
+        f"@media (prefers-color-scheme:dark){{:root{{{scheme_variables(dark=True)}}}}}"
+        f"{_RULES}{arms}"
+    )

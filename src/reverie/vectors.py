@@ -1,0 +1,271 @@
+"""Unit float32 vectors: check, normalise, compare, pick the top k, store.
+
+Every embedding in reverie is a read-only, one-dimensional float32 array of unit length that
+knows which encoder made it. Cosine similarity is then a dot product.
+
+Products go through ``numpy.vecdot``: one small dot product a row. It is as fast as a BLAS
+matrix-vector product on one thread, never wakes BLAS's thread pool (two threads are up to
+60 times slower for products this small on a busy machine), and a row's result does not depend
+on where the row stands, so equal vectors give equal similarities and ties are real ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reverie.errors import EmbeddingError, EncoderMismatchError, InputError
+
+__all__ = [
+    "Embedding",
+    "EmbeddingSet",
+    "Vectors",
+    "as_embedding",
+    "check_same_encoder",
+    "cosine",
+    "from_bytes",
+    "normalise",
+    "similarities",
+    "to_bytes",
+    "top_k",
+]
+
+Vectors: TypeAlias = NDArray[np.float32]
+"""``(n, d)`` float32, rows of unit length."""
+
+_UNIT_TOLERANCE = 1e-5  # a vector this close to length 1 keeps its exact bits
+_STORED = np.dtype("<f4")
+
+
+class Embedding(np.ndarray[tuple[int], np.dtype[np.float32]]):
+    """One unit vector, ``(d,)`` float32, read-only, with the name of the encoder that made it.
+
+    It is an ordinary NumPy array everywhere; ``encoder`` is None for a vector of unknown origin.
+    """
+
+    encoder: str | None
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.encoder = getattr(source, "encoder", None)
+
+    def __array_wrap__(self, array: NDArray[Any], context: Any = None, return_scalar: bool = False) -> Any:
+        # Without this, the dot product of two embeddings would be an Embedding of no dimensions.
+        return array[()] if return_scalar else super().__array_wrap__(array, context, return_scalar)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _stamp, (np.asarray(self), self.encoder)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None, /) -> Self:
+        return self.copy() if self.flags.writeable else self  # read-only: sharing is safe
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddingSet:
+    """Vectors of one encoder with the ids they belong to: a snapshot that never changes.
+
+    Attributes:
+        ids: n ids, oldest first.
+        matrix: ``(n, d)`` float32, read-only, rows of unit length; row i belongs to ``ids[i]``.
+        encoder: Name of the encoder that made them; None when it is not known.
+    """
+
+    ids: tuple[str, ...]
+    matrix: Vectors
+    encoder: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def _stamp(vector: NDArray[np.float32], encoder: str | None) -> Embedding:
+    vector.setflags(write=False)
+    embedding = vector.view(Embedding)
+    embedding.encoder = encoder
+    return embedding
+
+
+def as_embedding(
+    values: ArrayLike, *, encoder: str | None = None, dimensions: int | None = None, what: str = "embedding"
+) -> Embedding:
+    """Check one vector and return it as a unit, read-only float32 `Embedding`.
+
+    Args:
+        values: ``(d,)`` numbers: list, tuple or array of any float or integer dtype. A vector
+            whose length is not 1 is divided by its length; one within 1e-5 of it keeps its bits.
+        encoder: Name of the encoder that made it. None keeps the stamp that ``values`` carries.
+        dimensions: The length that is expected, if it is known.
+        what: What to call the vector in an error message.
+
+    Raises:
+        EmbeddingError: Not one-dimensional, not numbers, empty, NaN, infinite, zero, or not
+            of ``dimensions`` numbers.
+        EncoderMismatchError: ``values`` carries another stamp than ``encoder``.
+    """
+    stamped = getattr(values, "encoder", None)
+    if stamped is not None and encoder is not None and stamped != encoder:
+        raise EncoderMismatchError(
+            f"the {what} was made by encoder {stamped!r}, but {encoder!r} was expected: "
+            "encode the image again with that encoder"
+        )
+    exact = _numbers(values, what)
+    if exact.ndim != 1:
+        raise EmbeddingError(f"the {what} must be one vector of shape (d,), got shape {exact.shape}")
+    if exact.size == 0:
+        raise EmbeddingError(f"the {what} is empty: pass None for an entry without embedding")
+    if dimensions is not None and exact.size != dimensions:
+        raise EmbeddingError(
+            f"the {what} has {exact.size} numbers, but {dimensions} were expected: "
+            "was it made by another encoder?"
+        )
+    bad = np.flatnonzero(~np.isfinite(exact))
+    if bad.size:
+        raise EmbeddingError(
+            f"the {what} holds {bad.size} number(s) that are NaN or infinite, the first at "
+            f"position {bad[0]}: encode the image again"
+        )
+    largest = float(np.abs(exact).max())
+    if largest == 0.0:
+        raise EmbeddingError(f"the {what} is all zeros: it has no direction to compare")
+    # Divided by the largest number first: squares of huge or tiny numbers would leave the range of a double.
+    scaled = exact / largest
+    length = float(np.linalg.norm(scaled))
+    unit = exact if abs(length * largest - 1.0) <= _UNIT_TOLERANCE else scaled / length
+    return _stamp(unit.astype(np.float32), encoder if encoder is not None else stamped)
+
+
+def _numbers(values: ArrayLike, what: str) -> NDArray[np.float64]:
+    """Floats or integers in double precision; what NumPy would only guess at is refused."""
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError) as exc:
+        raise EmbeddingError(f"the {what} must be a sequence of numbers: {exc}") from exc
+    if array.dtype.kind not in "fiu" or isinstance(values, bytearray):
+        got = type(values).__name__ if array.ndim == 0 else f"values of type {array.dtype}"
+        raise EmbeddingError(f"the {what} must be a sequence of numbers, got {got}")
+    with np.errstate(over="ignore"):  # a long double past the range becomes infinite, which is reported
+        return array.astype(np.float64, copy=False)
+
+
+def normalise(matrix: ArrayLike, *, what: str = "embeddings") -> Vectors:
+    """Divide every row of ``(n, d)`` by its length.
+
+    Returns:
+        ``(n, d)`` float32, rows of unit length; an empty matrix stays empty.
+
+    Raises:
+        EmbeddingError: Not numbers, not two-dimensional, or a row is zero, NaN or infinite
+            (named by index).
+    """
+    rows = _numbers(matrix, what)
+    if rows.ndim != 2:
+        raise EmbeddingError(f"the {what} must have shape (n, d), got {rows.shape}")
+    largest = np.abs(rows).max(axis=1, initial=0.0)
+    bad = np.flatnonzero(~np.isfinite(largest) | (largest == 0))
+    if bad.size:
+        raise EmbeddingError(f"row {bad[0]} of the {what} is zero, NaN or infinite")
+    scaled = rows / largest[:, None]
+    units: Vectors = (scaled / np.linalg.norm(scaled, axis=1)[:, None]).astype(np.float32)
+    return units
+
+
+def check_same_encoder(names: Iterable[str | None], *, where: str = "one comparison") -> str | None:
+    """Return the one encoder named among ``names``; None counts as "not known" and passes.
+
+    Raises:
+        EncoderMismatchError: Two different encoders are named.
+    """
+    known = {name for name in names if name is not None}
+    if len(known) > 1:
+        listed = " and ".join(repr(name) for name in sorted(known))
+        raise EncoderMismatchError(
+            f"vectors of different encoders met in {where}: {listed}. Their numbers are not "
+            "comparable: encode the images again with one of them"
+        )
+    return next(iter(known), None)
+
+
+def cosine(a: ArrayLike, b: ArrayLike) -> float:
+    """Cosine similarity of two vectors ``(d,)``: 1 identical, 0 unrelated, -1 opposite.
+
+    Vectors need not be of unit length.
+
+    Raises:
+        EmbeddingError: As `as_embedding`, or the lengths differ.
+        EncoderMismatchError: The two carry stamps of different encoders.
+    """
+    first = as_embedding(a, what="first embedding")
+    second = as_embedding(b, dimensions=first.size, what="second embedding")
+    check_same_encoder((first.encoder, second.encoder))
+    product = float(np.dot(np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)))
+    return min(1.0, max(-1.0, product))
+
+
+def similarities(matrix: Vectors, target: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosine similarity of every row of ``(n, d)`` unit vectors with one unit vector ``(d,)``.
+
+    Returns:
+        ``(n,)`` float32 in [-1, 1].
+
+    Raises:
+        EmbeddingError: The rows and the target have different lengths.
+    """
+    if matrix.shape[0] == 0:
+        return np.empty(0, dtype=np.float32)
+    if matrix.shape[1] != target.shape[0]:
+        raise EmbeddingError(
+            f"the target has {target.shape[0]} numbers, but the candidates have {matrix.shape[1]}: "
+            "were they made by another encoder?"
+        )
+    product: NDArray[np.float32] = np.vecdot(matrix, np.asarray(target))
+    return np.clip(product, -1.0, 1.0, out=product)
+
+
+def top_k(scores: NDArray[np.float32], threshold: float | None, k: int | None) -> NDArray[np.intp]:
+    """Indices of the ``k`` highest scores that reach ``threshold``, high to low.
+
+    The threshold is inclusive and compared in float32; equal scores keep their input order.
+
+    Args:
+        scores: ``(n,)`` float32.
+        threshold: Lowest score that counts; None takes all.
+        k: How many at most; None takes all.
+
+    Returns:
+        ``(m,)`` indices, ``m <= k``; empty when nothing reaches the threshold.
+
+    Raises:
+        InputError: ``k`` is negative.
+    """
+    if k is not None and k < 0:
+        raise InputError(f"k is how many to take and must be 0 or more (None takes all), got {k}")
+    if threshold is None:
+        found = np.arange(scores.shape[0])
+    else:
+        found = np.flatnonzero(scores >= np.float32(threshold))
+    if k is not None and found.shape[0] > 4 * k + 64:
+        # Cut to the scores that can be among the k highest before sorting; ties at the cut stay in.
+        kept = scores[found]
+        cut = np.partition(kept, kept.shape[0] - k)[kept.shape[0] - k] if k else np.inf
+        found = found[kept >= cut]
+    order = found[np.argsort(-scores[found], kind="stable")]
+    return order if k is None else order[:k]
+
+
+def to_bytes(vector: NDArray[np.float32]) -> bytes:
+    """The vector as little-endian float32 bytes, 4 a number, on every machine."""
+    return np.asarray(vector).astype(_STORED, copy=False).tobytes()
+
+
+def from_bytes(data: bytes, *, encoder: str | None = None) -> Embedding:
+    """The read-only vector that `to_bytes` wrote.
+
+    Raises:
+        EmbeddingError: The number of bytes is zero or not a multiple of 4.
+    """
+    if not data or len(data) % 4:
+        raise EmbeddingError(f"{len(data)} bytes are not a float32 vector")
+    return _stamp(np.frombuffer(data, dtype=_STORED).astype(np.float32), encoder)
