@@ -20,7 +20,7 @@ from PIL import Image, PngImagePlugin
 
 from reverie import pixels
 from reverie.errors import ImageError, ImageNotFoundError, ReverieError, StorageError
-from reverie.pixels import MAX_PIXELS, fit, open_image, to_image, to_pixels
+from reverie.pixels import MAX_PIXELS, fit, open_image, pixels_from_bytes, to_image, to_pixels
 
 Picture = Callable[..., NDArray[np.uint8]]
 Png = Callable[..., Path]
@@ -160,13 +160,13 @@ def test_grey_is_repeated_over_the_channels() -> None:
 @pytest.mark.parametrize("through_file", [False, True])
 def test_sixteen_bit_grey_is_divided_by_257(tmp_path: Path, through_file: bool) -> None:
     """65535 is 255, 0 is 0, everything between is rounded to the nearest."""
-    image = Image.fromarray(np.array([[0, 128, 129, 257, 32768, 65535]], dtype=np.uint16))
+    image = Image.fromarray(np.array([[0, 128, 129, 257, 32768, 60000, 65535]], dtype=np.uint16))
     assert image.mode == "I;16"
     if through_file:
         image.save(tmp_path / "deep.png")
         image = Image.open(tmp_path / "deep.png")
     with image:
-        assert to_pixels(image)[0].tolist() == [[v] * 3 for v in (0, 0, 1, 1, 128, 255)]
+        assert to_pixels(image)[0].tolist() == [[v] * 3 for v in (0, 0, 1, 1, 128, 233, 255)]
 
 
 def test_big_endian_sixteen_bit_grey_is_read_in_its_own_order() -> None:
@@ -179,7 +179,7 @@ def test_big_endian_sixteen_bit_grey_is_read_in_its_own_order() -> None:
     ("values", "expected"),
     [
         ([0, 93, 255], [0, 93, 255]),
-        ([0, 257, 65535], [0, 1, 255]),
+        ([0, 256, 60000], [0, 1, 233]),
         ([-5, 20, 2**31 - 1], [0, 0, 255]),
     ],
     ids=["8-bit range", "16-bit range", "outside"],
@@ -421,6 +421,22 @@ def test_open_image_reads_no_pixels(png: Png, monkeypatch: pytest.MonkeyPatch) -
         assert (image.size, image.format) == ((32, 24), "PNG")
 
 
+def test_the_bytes_of_a_file_give_its_pixels() -> None:
+    """By the same rules as the file: orientation, transparency."""
+    turned = encoded(Image.fromarray(SMALL), "PNG", exif=exif(6))
+    assert np.array_equal(pixels_from_bytes(turned), ORIENTED[6](SMALL))
+    assert pixels_from_bytes(encoded(Image.new("RGBA", (1, 1)), "PNG")).tolist() == [[[255, 255, 255]]]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"dear diary", encoded(Image.fromarray(SMALL), "PNG")[:60]], ids=["empty", "text", "cut"]
+)
+def test_bytes_that_are_no_image_are_an_image_error(data: bytes) -> None:
+    """The message calls them by the name that was given."""
+    with pytest.raises(ImageError, match=r"cache_00001\.png"):
+        pixels_from_bytes(data, name="cache_00001.png")
+
+
 # ---------------------------------------------------------------------------- hostile files
 
 
@@ -460,11 +476,17 @@ def test_a_decompression_bomb_is_refused_from_its_header(
         read(path)
 
 
+def test_a_bomb_in_bytes_is_refused() -> None:
+    """As in a file."""
+    with pytest.raises(ImageError):
+        pixels_from_bytes(bomb(60_000, 60_000))
+
+
 def test_a_bomb_in_an_open_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A PIL image of the caller's is measured before it is decoded."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     image = Image.open(io.BytesIO(bomb(60_000, 60_000)))
-    with pytest.raises(ImageError, match="the image.? is too large to open safely"):
+    with pytest.raises(ImageError, match=r"^the image is too large to open safely"):
         to_pixels(image)
 
 
@@ -479,6 +501,43 @@ def test_a_bomb_that_only_shows_while_decoding_is_an_image_error(
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", explode)
     with pytest.raises(ImageError, match="is a broken image: Image size exceeds limit"):
         to_pixels(png())
+
+
+@pytest.mark.parametrize("stage", ["open", "load"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("broken data stream"),
+        OSError(22, "Invalid argument"),
+        ValueError("bad header"),
+        SyntaxError("not a TIFF file"),
+        TypeError("bad tag"),
+        EOFError("no more frames"),
+        IndexError("offset"),
+        KeyError("tag"),
+        ZeroDivisionError("dpi"),
+        OverflowError("size"),
+        RuntimeError("Failed to decode image"),
+        struct.error("unpack requires 4 bytes"),
+        UserWarning("Corrupt EXIF data"),
+    ],
+    ids=repr,
+)
+def test_whatever_a_decoder_raises_is_an_image_error(
+    png: Png, monkeypatch: pytest.MonkeyPatch, stage: str, error: Exception
+) -> None:
+    """Pillow's plug-ins raise many types on broken files; each becomes ours, with its cause."""
+
+    def fail(*args: Any) -> None:
+        raise error
+
+    if stage == "open":
+        monkeypatch.setattr(pixels.Image, "open", fail)
+    else:
+        monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", fail)
+    with pytest.raises(ImageError, match=r"picture\.png' is a broken image: ") as caught:
+        to_pixels(png())
+    assert caught.value.__cause__ is error
 
 
 FORMATS: dict[str, dict[str, Any]] = {

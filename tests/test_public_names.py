@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pkgutil
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,8 +16,10 @@ import reverie
 
 def module_names() -> list[str]:
     """Every module of the package but ``__main__``, which runs the command."""
-    found = (module.name for module in pkgutil.walk_packages(reverie.__path__, "reverie."))
-    return ["reverie", *(name for name in found if not name.endswith("__main__"))]
+    root = Path(reverie.__path__[0])
+    parts = [file.relative_to(root).with_suffix("").parts for file in root.rglob("*.py")]
+    names = {".".join(["reverie", *(part for part in path if part != "__init__")]) for path in parts}
+    return sorted(name for name in names if not name.endswith("__main__"))
 
 
 def public_callables(module: ModuleType) -> Iterator[tuple[str, Any]]:

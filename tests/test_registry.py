@@ -142,7 +142,7 @@ def test_a_built_in_part_whose_library_is_missing_says_so(monkeypatch: pytest.Mo
     part = SimpleNamespace(target="reverie_no_such_module:Class", needs="")
     monkeypatch.setitem(registry._BUILT_IN["encoders"], "broken", part)
     with pytest.raises(
-        MissingDependencyError, match="^the encoder 'broken' is not installed: No module named"
+        MissingDependencyError, match=r"^the encoder 'broken' is not installed: No module named"
     ):
         registry.load("encoders", "broken")
 

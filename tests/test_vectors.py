@@ -439,6 +439,7 @@ def test_the_threshold_is_inclusive_in_float32() -> None:
     scores = np.array([0.7, np.nextafter(np.float32(0.7), np.float32(0))], dtype=np.float32)
     assert float(scores[0]) < 0.7
     assert top_k(scores, 0.7, None).tolist() == [0]
+    assert top_k(scores, np.float64(0.7), None).tolist() == [0]
 
 
 def test_top_k_of_nothing_is_empty() -> None:

@@ -120,7 +120,7 @@ def coral(variant: int, rng: np.random.Generator) -> Field:
     height = look_up(blur(field, 0.004), y + bend[0], x + bend[1])
     t = (height - height.min()) / np.ptp(height)
     tones = (
-        "06343f 0b6e75 37b3a2 ff9a76 ff5a5f ffe3cf",
+        "2a0838 6b1470 c42a8a ff6fa0 ffb3b8 fff0e0",
         "ffd23f ffab1f f2661f 3a1a6b 14103f 2b2f8f",
     )[variant]
     picture = ramp(np.clip(t + 0.06 * noise(rng, 2.6), 0, 1), tones)
@@ -420,38 +420,38 @@ def horizon(variant: int, rng: np.random.Generator) -> Field:
     y, x = grid()
     line = (0.60, 0.46)[variant]
     depth = np.clip((y - line) / (1 - line), 1e-3, None)
-    puffs = noise(rng, (2.3, 1.9)[variant], 2.0, (7.0, 1.8)[variant]) + (0.0, 0.25)[variant] * noise(
-        rng, 1.2, 8.0, 1.5
-    )
-    if variant:
-        sky = ramp(y / line, "2a78d0 6fb4ee cfeaf8")
-        cloud = step(0.1, 1.1, puffs - 1.2 * np.abs(y - 0.22) / 0.22 + 0.7)
-        tone = ramp(
-            np.clip(0.7 + 0.4 * light(blur(puffs, 0.006), (1.0, 0.4), 0.02), 0, 1), "8fa9c9 e8eef6 ffffff"
-        )
-        sky = mix(sky, tone, cloud)
-        rows = (x - 0.42) / (depth + 0.12) * 2.3 + 40
-        tints = palette("e8274b ffd02e 4caf3d ff7a1f 4caf3d f062a8 6a2fb0 4caf3d ffffff")
-        bloom = 0.80 + 0.22 * noise(rng, 0.6, 12.0) * np.clip(depth * 2, 0.3, 1)
-        bloom = bloom * (0.70 + 0.30 * np.sin(np.pi * (rows % 1)) ** 0.5)
-        field = tints[rows.astype(int) % len(tints)] * bloom[..., None]
-        field = mix(field, colour("a9cfa0"), 0.6 * np.exp(-depth / 0.12))
-        return np.clip(mix(sky, field, step(-0.003, 0.003, y - line)), 0, 1)
-    sky = ramp(y / line, "233a7a 7a4a9a e8627a ff9a5a ffd98a")
-    sun = np.hypot(y - line + 0.07, x - 0.42)
+    above, below = (sunset, summer)[variant](y / line, x, depth, rng)
+    return np.clip(mix(above, below, step(-0.002, 0.002, y - line)), 0, 1)
+
+
+def sunset(up: Field, x: Field, depth: Field, rng: np.random.Generator) -> tuple[Field, Field]:
+    """An evening sky and its sea; ``up`` is 0 at the top and 1 at the horizon, ``depth`` goes on below."""
+    puffs = noise(rng, 2.3, 2.0, 7.0)
+    sky = ramp(up, "233a7a 7a4a9a e8627a ff9a5a ffd98a")
+    sun = np.hypot(0.6 * up - 0.53, x - 0.42)
     sky = mix(sky, colour("fff0b0"), 0.8 * np.exp(-((sun / 0.13) ** 2)))
     sky = mix(sky, colour("fffbe0"), step(0.068, 0.062, sun))
-    cloud = step(0.0, 1.3, puffs + 1.1 * (0.45 - y / line))
-    sky = mix(
-        sky,
-        ramp(np.clip(y / line + 0.25 * light(puffs, (-1.0, 0.0), 0.01), 0, 1), "4a3a7a b0447a ff7a5a ffe0a0"),
-        0.85 * cloud,
-    )
+    tone = np.clip(up + 0.25 * light(puffs, (-1.0, 0.0), 0.01), 0, 1)
+    cloud = 0.85 * step(0.0, 1.3, puffs + 1.1 * (0.45 - up))
+    sky = mix(sky, ramp(tone, "4a3a7a b0447a ff7a5a ffe0a0"), cloud)
     wave = np.sin(60 * np.log(depth + 0.06) + 1.6 * noise(rng, 1.6, 3.0, 5.0))
     sea = ramp(np.clip(depth + 0.10 * wave, 0, 1), "e88a6a a0507e 3c3a78 14204f")
     trail = np.exp(-(((x - 0.42) / (0.05 + 0.16 * depth)) ** 2)) * step(-0.2, 0.7, wave)
-    sea = mix(sea, colour("ffe3a0"), 0.9 * trail)
-    return mix(sky, sea, step(-0.002, 0.002, y - line))
+    return sky, mix(sea, colour("ffe3a0"), 0.9 * trail)
+
+
+def summer(up: Field, x: Field, depth: Field, rng: np.random.Generator) -> tuple[Field, Field]:
+    """A blue sky with clouds and its fields; arguments as of `sunset`."""
+    puffs = noise(rng, 1.9, 2.0, 1.8) + 0.25 * noise(rng, 1.2, 8.0, 1.5)
+    cloud = step(0.1, 1.1, puffs - 2.5 * np.abs(up - 0.48) + 0.7)
+    tone = np.clip(0.7 + 0.4 * light(blur(puffs, 0.006), (1.0, 0.4), 0.02), 0, 1)
+    sky = mix(ramp(up, "2a78d0 6fb4ee cfeaf8"), ramp(tone, "8fa9c9 e8eef6 ffffff"), cloud)
+    rows = (x - 0.42) / (depth + 0.12) * 2.3 + 40
+    tints = palette("e8274b ffd02e 4caf3d ff7a1f 4caf3d f062a8 6a2fb0 4caf3d ffffff")
+    bloom = 0.80 + 0.22 * noise(rng, 0.6, 12.0) * np.clip(depth * 2, 0.3, 1)
+    bloom = bloom * (0.70 + 0.30 * np.sin(np.pi * (rows % 1)) ** 0.5)
+    field = tints[rows.astype(int) % len(tints)] * bloom[..., None]
+    return sky, mix(field, colour("a9cfa0"), 0.6 * np.exp(-depth / 0.12))
 
 
 # ------------------------------------------------------------------------------ to files

@@ -51,7 +51,7 @@ def mix(below: Field, above: Field, mask: Field | float) -> Field:
 
 
 def noise(rng: np.random.Generator, slope: float, coarsest: float = 1.0, stretch: float = 1.0) -> Field:
-    """A periodic random field of mean 0 and deviation 1 with spectrum 1/f**slope; ``stretch`` > 1 widens it."""
+    """A periodic field, mean 0, deviation 1, spectrum 1/f**slope; ``stretch`` > 1 draws it out sideways."""
     fy = np.fft.fftfreq(CANVAS, 1 / CANVAS)[:, None]
     fx = np.fft.rfftfreq(CANVAS, 1 / CANVAS)[None, :]
     radius = np.hypot(fy, fx * stretch)

@@ -414,7 +414,9 @@ def _is_exact(vector: Embedding, numbers: list[Any]) -> bool:
     plain = np.asarray(vector)
     if np.array_equal(plain.astype(np.float64), np.asarray(numbers, dtype=np.float64)):
         return True
-    return orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY) == orjson.dumps(numbers)
+    # Numbers, not texts: orjson writes 7.07e-6 in other digits as a float32 than as a double.
+    written: list[float] = orjson.loads(orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY))
+    return written == numbers
 
 
 def _typed(raw: dict[str, Any], key: str, kind: type, default: Any, cache_id: str) -> Any:

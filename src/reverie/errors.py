@@ -6,7 +6,8 @@ libraries are mapped into this tree ``from exc``, so the cause stays visible::
     ReverieError
     ├── InputError (ValueError)                what was handed in is not usable
     │   ├── ImageError                         not an image, broken, empty, too large
-    │   │   └── ImageNotFoundError (FileNotFoundError)
+    │   │   ├── ImageNotFoundError (FileNotFoundError)
+    │   │   └── ImageBatchError                some images of a batch; the others are in it
     │   ├── EmbeddingError                     NaN, infinity, zero, wrong length or type
     │   │   └── EncoderMismatchError           vectors of two encoders in one comparison
     │   ├── ParamsError                        generation_params that JSON cannot hold
@@ -26,6 +27,9 @@ libraries are mapped into this tree ``from exc``, so the cause stays visible::
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 __all__ = [
     "CacheClosedError",
     "CacheError",
@@ -35,6 +39,7 @@ __all__ = [
     "EncoderMismatchError",
     "EntryNotFoundError",
     "GenerationError",
+    "ImageBatchError",
     "ImageError",
     "ImageNotFoundError",
     "IndexCorruptError",
@@ -67,6 +72,24 @@ class ImageError(InputError):
 
 class ImageNotFoundError(ImageError, FileNotFoundError):
     """An image file does not exist."""
+
+
+class ImageBatchError(ImageError):
+    """Some images of a batch could not be encoded; the work on the others is not lost.
+
+    Attributes:
+        failures: Position in the batch to what was wrong with that image.
+        indices: Positions of the images that were encoded, ascending.
+        embeddings: Their vectors, ``(len(indices), d)`` float32, in that order.
+    """
+
+    def __init__(
+        self, message: str, failures: Mapping[int, ImageError], indices: Sequence[int], embeddings: Any
+    ) -> None:
+        super().__init__(message, failures, indices, embeddings)
+        self.failures = failures
+        self.indices = indices
+        self.embeddings = embeddings
 
 
 class EmbeddingError(InputError):

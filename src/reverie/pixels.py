@@ -15,6 +15,7 @@ it becomes ``(h, w, 3)`` uint8 RGB the same way everywhere:
 from __future__ import annotations
 
 import errno
+import io
 import os
 import struct
 from pathlib import Path
@@ -26,7 +27,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reverie.errors import ImageError, ImageNotFoundError, StorageError
 
-__all__ = ["MAX_PIXELS", "ImageLike", "Pixels", "fit", "open_image", "to_image", "to_pixels"]
+__all__ = [
+    "MAX_PIXELS",
+    "ImageLike",
+    "Pixels",
+    "fit",
+    "open_image",
+    "pixels_from_bytes",
+    "to_image",
+    "to_pixels",
+]
 
 Pixels: TypeAlias = NDArray[np.uint8]
 """``(h, w, 3)`` uint8, RGB."""
@@ -85,17 +95,17 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     except IsADirectoryError as exc:
         raise ImageError(f"{os.fspath(path)!r} is a folder, not an image file") from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
-        raise ImageError(_too_large(os.fspath(path), str(exc))) from exc
+        raise ImageError(_too_large(repr(os.fspath(path)), str(exc))) from exc
     except _BROKEN as exc:
         raise _broken(repr(os.fspath(path)), exc) from exc
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise ImageError(_too_large(os.fspath(path), f"{image.width} x {image.height} pixels"))
+        raise ImageError(_too_large(repr(os.fspath(path)), f"{image.width} x {image.height} pixels"))
     return image
 
 
 def _too_large(name: str, detail: str) -> str:
-    return f"{name!r} is too large to open safely ({detail}; the limit is {MAX_PIXELS:,} pixels)"
+    return f"{name} is too large to open safely ({detail}; the limit is {MAX_PIXELS:,} pixels)"
 
 
 def _broken(name: str, exc: Exception) -> ImageError | StorageError:
@@ -125,6 +135,17 @@ def to_pixels(image: ImageLike) -> Pixels:
     raise ImageError(
         f"an image must be a path, a PIL image or an (h, w, 3) uint8 array, got {type(image).__name__}"
     )
+
+
+def pixels_from_bytes(data: bytes, *, name: str = "the image") -> Pixels:
+    """The pixels of an image file's bytes; raises ImageError naming ``name`` when they are broken."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return _decode(image, repr(name))
+    except ImageError:
+        raise
+    except _BROKEN as exc:
+        raise ImageError(f"{name!r} is not a readable image: {exc}") from exc
 
 
 def to_image(image: ImageLike) -> Image.Image:

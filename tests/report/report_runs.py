@@ -58,7 +58,7 @@ def arm_frame(name: str, number: int, size: int) -> Pixels:
         sunk = 1 - np.exp(-number / 25)
         picture = (1 - sunk) * dream_frame(number * 0.05, size) + sunk * np.array([142.0, 58.0, 104.0])
     else:
-        picture = dream_frame(number * 0.05 + 1.9 * (number // INTERVAL), size).astype(np.float64)
+        picture = dream_frame(number * 0.05 + 1.9 * (max(0, number - 1) // INTERVAL), size).astype(np.float64)
     return np.asarray(np.clip(picture + jitter, 0, 255), dtype=np.uint8)
 
 

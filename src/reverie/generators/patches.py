@@ -14,8 +14,8 @@ One step of img2img at strength s:
 D works on one level of an image pyramid, a coarser one for more noise. Every patch of x on a grid
 is compared, in the leading principal components, with the level's stored patches; the ``top_k``
 nearest are averaged with the weights of a Gaussian posterior, **at full resolution**, and the
-results are overlap-added under a Hann window. No full-resolution patch is stored: a stored patch
-is its components and its place in a picture, and its content is read from there when needed.
+results are overlap-added under a squared Hann window (a plain one blurs). No full-resolution patch
+is kept: a stored patch is its components and its place in a picture, and its content is read there.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class PatchGenerator:
         per_level: Patches stored at each level, drawn at random from all there are.
         top_k: Nearest patches that share in an output patch.
         bandwidth: Deviation added to the noise where patches are weighed; pixels are -1..1.
-        position_weight: Squared distance for moving a patch by the side of the picture.
+        position_weight: What moving a patch by the side of the picture adds to the mean squared
+            difference of its pixel values. It keeps skies above; much of it freezes the picture.
         pca: Principal components in which patches are compared.
         steps: Denoising steps a frame.
         sigma_min: Noise of the last step.
@@ -110,7 +111,7 @@ class PatchGenerator:
         per_level: int = 3000,
         top_k: int = 4,
         bandwidth: float = 0.05,
-        position_weight: float = 0.1,
+        position_weight: float = 0.2,
         pca: int = 24,
         steps: int = 4,
         sigma_min: float = 0.3,
@@ -131,7 +132,7 @@ class PatchGenerator:
         self._patch = patch
         self._top_k = top_k
         self._bandwidth = bandwidth
-        self._pull = math.sqrt(position_weight)
+        self._pull = math.sqrt(position_weight * 3 * patch**2)
         self._steps = steps
         self._sigma_min = sigma_min
         self._target = target
@@ -251,7 +252,7 @@ class PatchGenerator:
     def _assemble(self, level: _Level, places: _Places, weights: _Floats) -> _Floats:
         """Overlap-add of the weighted patch contents; places ``(q, k, 3)``, weights ``(q, k)``."""
         side, rows = self._patch * level.factor, level.rows * level.factor
-        window = np.repeat(_hann(side), 3, axis=1)
+        window = np.outer(_bell(side), np.repeat(_bell(side), 3)).astype(np.float32)
         total = np.zeros((self._side, 3 * self._side), dtype=np.float32)
         flat = self._library.reshape(-1, self._side, 3 * self._side)
         patch, content = np.empty((2, side, 3 * side), dtype=np.float32)
@@ -390,16 +391,15 @@ def _nearest(queries: _Floats, level: _Level, count: int) -> _Places:
     return found
 
 
-def _hann(side: int) -> _Floats:
-    """A bell over a patch, ``(side, side)``, above zero everywhere."""
-    bell = np.hanning(side + 2)[1:-1]
-    return np.outer(bell, bell).astype(np.float32)
+def _bell(side: int) -> NDArray[np.float64]:
+    """Squared Hann window, above zero everywhere, ``(side,)``; rows times columns weigh a patch."""
+    bell: NDArray[np.float64] = np.hanning(side + 2)[1:-1] ** 2
+    return bell
 
 
 def _cover(rows: _Places, side: int, size: int) -> _Floats:
     """What the windows of the whole grid add up to, ``(size, size, 1)``."""
-    bell = np.hanning(side + 2)[1:-1]
     line = np.zeros(size)
     for row in rows.tolist():
-        line[row : row + side] += bell
+        line[row : row + side] += _bell(side)
     return (line[:, None, None] * line[None, :, None]).astype(np.float32)

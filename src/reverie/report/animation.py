@@ -24,7 +24,7 @@ from reverie.report.drawing import INK, PAPER, QUIET, SOFT, arm_colour, cover, f
 from reverie.report.run import Arm, Run
 from reverie.storage import replace_file
 
-__all__ = ["FORMATS", "animation_webp", "has_ffmpeg", "write_animation"]
+__all__ = ["FORMATS", "animation_webp", "find_ffmpeg", "write_animation"]
 
 FORMATS = (".gif", ".mp4", ".webp")
 FPS = 12.0
@@ -48,9 +48,19 @@ AFTERGLOW = 4
 """For so many frames after an injection the frame of the picture is lit."""
 
 
-def has_ffmpeg() -> bool:
-    """Whether MP4 can be written: ffmpeg is on PATH."""
-    return shutil.which("ffmpeg") is not None
+def find_ffmpeg() -> str:
+    """Where ffmpeg is.
+
+    Raises:
+        MissingDependencyError: It is not on PATH; the message says how to install it.
+    """
+    program = shutil.which("ffmpeg")
+    if program is None:
+        raise MissingDependencyError(
+            "an MP4 is written by ffmpeg, which is not on PATH: install it (apt install ffmpeg, "
+            "brew install ffmpeg), or choose .webp or .gif"
+        )
+    return program
 
 
 def write_animation(run: Run, path: str | Path, *, fps: float = FPS, budget: int = BUDGET) -> Path:
@@ -272,12 +282,7 @@ def _gif_file(frames: Iterator[Image.Image], durations: Sequence[int]) -> bytes:
 
 
 def _mp4(run: Run, fps: float, _budget: int) -> bytes:
-    program = shutil.which("ffmpeg")
-    if program is None:
-        raise MissingDependencyError(
-            "an MP4 is written by ffmpeg, which is not on PATH: install it (apt install ffmpeg, "
-            "brew install ffmpeg), or choose .webp or .gif"
-        )
+    program = find_ffmpeg()
     width, height = _stage(run, PANEL).size
     with tempfile.TemporaryDirectory(prefix="reverie-") as scratch:
         film_file = Path(scratch) / "film.mp4"

@@ -311,7 +311,8 @@ def _line(scale: _Scale, series: Series, *, dots: bool) -> str:
     if dots:
         known = {x: y for run in runs for x, y in run}
         drawn += "".join(
-            f'<circle class="dot" {_stroke(series)} r="3" cx="{scale.x(x):.1f}" cy="{scale.y(known[x]):.1f}"/>'
+            f'<circle class="dot" {_stroke(series)} cx="{scale.x(x):.1f}" '
+            f'cy="{scale.y(known[x]):.1f}" r="3"/>'
             for x in series.marks
             if x in known
         )

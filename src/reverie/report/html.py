@@ -102,7 +102,7 @@ def _thumbnail(image: Image.Image | None, run: Run, width: int, words: str, styl
         )
     buffer = io.BytesIO()
     small = cover(image, size) if image.width > size[0] else image
-    small.save(buffer, "WEBP", quality=72, method=4)
+    small.save(buffer, "WEBP", quality=72, method=2)
     return (
         f'<img class="{style}" src="{data_uri(buffer.getvalue(), "image/webp")}" alt="{words}" '
         f'width="{size[0]}" height="{size[1]}">'
@@ -111,7 +111,7 @@ def _thumbnail(image: Image.Image | None, run: Run, width: int, words: str, styl
 
 def _name(arm: Arm, slot: int, more: str = "") -> str:
     swatch = f'<span class="swatch arm{slot}"></span>'
-    return f"<h3>{swatch}<span>{escape(arm.title)}</span>{more}</h3>"
+    return f'<h3>{swatch}<span class="title">{escape(arm.title)}</span>{more}</h3>'
 
 
 def _strips(run: Run) -> str:
@@ -259,12 +259,9 @@ def _arm_injections(run: Run, arm: Arm, slot: int) -> str:
         f"{len(every):,}" if len(chosen) == len(every) else f"{len(chosen)} of {len(every):,}, evenly spaced"
     )
     title = _name(arm, slot, f'<span class="fine" style="margin:0">{count}</span>')
-    folded = (
-        f"<details><summary>{len(cards) - OPEN_CARDS} more</summary>{_cards(slot, cards[OPEN_CARDS:])}</details>"
-        if len(cards) > OPEN_CARDS
-        else ""
-    )
-    return f'<div class="block">{title}{_cards(slot, cards[:OPEN_CARDS])}{folded}</div>'
+    shown, rest = cards[:OPEN_CARDS], cards[OPEN_CARDS:]
+    folded = f"<details><summary>{len(rest)} more</summary>{_cards(slot, rest)}</details>" if rest else ""
+    return f'<div class="block">{title}{_cards(slot, shown)}{folded}</div>'
 
 
 def _cards(slot: int, cards: Sequence[str]) -> str:

@@ -26,18 +26,20 @@ section{margin-top:72px}
 .swatch{width:11px;height:11px;border-radius:50%;background:currentColor;flex:none}
 img{display:block;max-width:100%;height:auto;background:var(--line)}
 .strip+.strip{margin-top:34px}
+h3 .title{min-width:0}
 .strip h3{margin-bottom:12px}
-.strip h3 .figure{margin-left:auto;font-weight:400;font-size:15px;color:var(--soft);text-align:right}
+.strip h3 .figure{margin-left:auto;font-weight:400;font-size:15px;color:var(--soft);text-align:right;
+ white-space:nowrap}
 .strip h3 .figure b{font-weight:650}
 .frames{list-style:none;display:grid;grid-template-columns:repeat(12,1fr);gap:12px 8px}
 .frames li{font-size:12px;line-height:1.4;color:var(--soft);min-width:0}
 .frames img,.frames .gone{width:100%;border-radius:5px;margin-bottom:4px}
 .gone{background:var(--line);display:block}
-table{border-collapse:collapse;width:100%}
+table{border-collapse:collapse;width:100%;table-layout:fixed}
 th,td{padding:13px 0 13px 20px;text-align:right;vertical-align:top;border-top:1px solid var(--line)}
 thead td{border-top:0}
 thead th{border-top:0;padding-top:0;font-size:15px;font-weight:600;line-height:1.35}
-th:first-child,td:first-child{text-align:left;padding-left:0}
+th:first-child,td:first-child{text-align:left;padding-left:0;width:56%}
 tbody th{font-weight:600}
 tbody th small{display:block;font-weight:400;font-size:14.5px;line-height:1.45;color:var(--soft);
  max-width:44em}
@@ -79,8 +81,10 @@ footer{margin-top:72px;padding-top:20px;border-top:1px solid var(--line);font-si
  .frames{grid-template-columns:repeat(6,1fr);gap:9px 5px}
  .frames li{font-size:11px}
  .strip h3{flex-wrap:wrap}
+ .strip h3 .title{flex:1}
  .strip h3 .figure{margin-left:20px;flex-basis:100%;text-align:left;margin-top:-6px}
  th,td{padding-left:12px}
+ th:first-child,td:first-child{width:52%}
  td{font-size:17px}
  thead th{font-size:13.5px}
  tbody th small{font-size:13.5px}

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 from reverie.errors import InputError, MissingDependencyError
-from reverie.report.animation import FORMATS, has_ffmpeg, write_animation
+from reverie.report.animation import FORMATS, find_ffmpeg, write_animation
 from reverie.report.charts import effective_images_chart, render_svg, similarity_chart
 from reverie.report.contact_sheet import contact_sheet
 from reverie.report.html import render_html
@@ -40,11 +40,13 @@ def write_report(folder: str | Path, *, animation: str = "webp") -> list[Path]:
     if f".{animation}" not in FORMATS:
         known = ", ".join(suffix[1:] for suffix in FORMATS)
         raise InputError(f"there is no animation format {animation!r}; there are: {known}")
+    if animation == "mp4":
+        find_ffmpeg()
     run = load_run(folder)
     written = [_sheet(run), *_charts(run), _page(run)]
     written.append(write_animation(run, run.folder / f"animation.{animation}"))
-    if animation != "mp4" and has_ffmpeg():
-        # An extra: an ffmpeg without H.264 is no reason to fail a report that is complete without it.
+    if animation != "mp4":
+        # An extra: no ffmpeg, or one without H.264, is no reason to fail a report that is complete.
         with contextlib.suppress(MissingDependencyError):
             written.append(write_animation(run, run.folder / "animation.mp4"))
     return written

@@ -1,0 +1,172 @@
+"""Finding and choosing similar vectors: pure functions behind `AestheticMatcher` and the policies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reverie.errors import InputError
+from reverie.vectors import (
+    Embedding,
+    EmbeddingSet,
+    Vectors,
+    as_embedding,
+    check_same_encoder,
+    similarities,
+    top_k,
+)
+
+__all__ = ["BANDS", "Candidates", "Match", "describe_similarity", "find_similar", "weighted_choice"]
+
+Match: TypeAlias = tuple[str, float]
+"""Id and cosine similarity."""
+
+Candidates: TypeAlias = EmbeddingSet | Iterable[tuple[str, ArrayLike | None]]
+"""The cache's own matrix (`CacheManager.embeddings`), or pairs of id and vector."""
+
+BANDS: tuple[tuple[float, str], ...] = (
+    (0.9, "nearly identical"),
+    (0.8, "very similar (same subject, pose)"),
+    (0.7, "similar aesthetic (good for injection)"),
+    (0.6, "related style"),
+    (-math.inf, "different aesthetic"),
+)
+"""The specification's bands: lowest similarity of each (inclusive), high to low."""
+
+
+def describe_similarity(similarity: float) -> str:
+    """The specification's words for a similarity; raises InputError for NaN."""
+    if math.isnan(similarity):
+        raise InputError("the similarity is NaN, expected a number in [-1, 1]")
+    return next(words for lowest, words in BANDS if similarity >= lowest)
+
+
+def find_similar(
+    target: ArrayLike, candidates: Candidates, threshold: float | None = 0.7, k: int | None = 5
+) -> list[Match]:
+    """The candidates most similar to a vector: one matrix product, then filter, sort, cut.
+
+    Args:
+        target: ``(d,)`` numbers.
+        candidates: An `EmbeddingSet`, used without copying, or pairs of id and ``(d,)`` numbers;
+            pairs whose vector is None are passed over.
+        threshold: Lowest cosine that counts, inclusive, compared in float32; None takes all.
+        k: How many at most; None takes all.
+
+    Returns:
+        ``(id, cosine)`` high to low, ties in input order; empty when nothing reaches the threshold.
+
+    Raises:
+        EmbeddingError: A vector is NaN, infinite, zero or of another length (named by its id).
+        EncoderMismatchError: The vectors were made by different encoders.
+        InputError: ``threshold`` is NaN or ``k`` is negative.
+    """
+    _check_cut(threshold, k)
+    table = candidates if isinstance(candidates, EmbeddingSet) else _as_set(candidates)
+    if not table.ids:
+        return []
+    wanted = _target(target, table.matrix.shape[1])
+    if wanted.encoder != table.encoder:
+        check_same_encoder((wanted.encoder, table.encoder), where="one similarity search")
+    scores = similarities(table.matrix, wanted)
+    order = top_k(scores, threshold, k)
+    return [
+        (table.ids[row], score) for row, score in zip(order.tolist(), scores[order].tolist(), strict=True)
+    ]
+
+
+def _check_cut(threshold: float | None, k: int | None) -> None:
+    if threshold is not None and math.isnan(threshold):
+        raise InputError("threshold is NaN, expected a cosine in [-1, 1] or None")
+    if k is not None and (not isinstance(k, int) or k < 0):
+        raise InputError(f"top_k must be a whole number of at least 0, or None; got {k!r}")
+
+
+def _target(target: ArrayLike, dimensions: int) -> Embedding:
+    checked = type(target) is Embedding and not target.flags.writeable and target.size == dimensions
+    if checked:
+        return target  # type: ignore[return-value]  # narrowed by the line above
+    return as_embedding(target, dimensions=dimensions, what="target embedding")
+
+
+def _as_set(pairs: Iterable[tuple[str, ArrayLike | None]]) -> EmbeddingSet:
+    """Pairs as one matrix, every row checked and of unit length."""
+    given = [(name, vector) for name, vector in pairs if vector is not None]
+    ids = tuple([name for name, _ in given])
+    rows: list[Any] = [vector for _, vector in given]
+    if not rows:
+        return EmbeddingSet((), np.empty((0, 0), dtype=np.float32))
+    encoder = check_same_encoder(
+        {getattr(row, "encoder", None) for row in rows}, where="the candidates of one similarity search"
+    )
+    return EmbeddingSet(ids, _stack(ids, rows), encoder)
+
+
+def _stack(ids: Sequence[str], rows: Sequence[Any]) -> Vectors:
+    try:
+        matrix = np.array(rows, dtype=np.float32)
+        squares = np.vecdot(matrix, matrix) if matrix.ndim == 2 else np.empty(0)
+    except (TypeError, ValueError, OverflowError):
+        squares = np.empty(0)
+    if squares.size and bool((np.abs(squares - 1.0) < 1e-4).all()):
+        return matrix
+    return _stack_slowly(ids, rows)
+
+
+def _stack_slowly(ids: Sequence[str], rows: Sequence[Any]) -> Vectors:
+    """One by one: normalises what is not of unit length, and names the row that is wrong."""
+    dimensions: int | None = None
+    checked: list[NDArray[np.float32]] = []
+    for name, row in zip(ids, rows, strict=True):
+        vector = as_embedding(row, dimensions=dimensions, what=f"embedding of {name!r}")
+        dimensions = vector.size
+        checked.append(np.asarray(vector))
+    return np.stack(checked)
+
+
+def weighted_choice(
+    candidates: Sequence[Match], rng: np.random.Generator, temperature: float | None = None
+) -> str | None:
+    """Draw one id with probability proportional to its similarity.
+
+    Args:
+        candidates: ``(id, similarity)`` pairs.
+        rng: Source of randomness; one number is drawn.
+        temperature: None is the specification: weight = similarity, negative ones weigh nothing,
+            and when nothing weighs anything all are equal. A number weighs exp(similarity /
+            temperature) instead: small favours the most similar, large makes all equal.
+
+    Returns:
+        The id; None for no candidates.
+
+    Raises:
+        InputError: A similarity is NaN or infinite, or the temperature is not above 0.
+    """
+    if not candidates:
+        return None
+    scores = [float(score) for _, score in candidates]
+    if not all(math.isfinite(score) for score in scores):
+        raise InputError("a similarity is NaN or infinite: it cannot weigh a choice")
+    weights = _weights(scores, temperature)
+    draw = rng.random() * math.fsum(weights)
+    for (name, _), weight in zip(candidates, weights, strict=True):
+        draw -= weight
+        if draw < 0:
+            return name
+    return next(
+        name for (name, _), weight in zip(reversed(candidates), reversed(weights), strict=True) if weight
+    )
+
+
+def _weights(scores: Sequence[float], temperature: float | None) -> list[float]:
+    if temperature is not None:
+        if not temperature > 0:
+            raise InputError(f"temperature must be above 0, got {temperature!r}")
+        highest = max(scores)
+        return [math.exp((score - highest) / temperature) for score in scores]
+    weights = [max(0.0, score) for score in scores]
+    return weights if any(weights) else [1.0] * len(scores)

@@ -1,0 +1,190 @@
+"""How the commands speak: tables and facts for people, JSON for machines, one line for an error.
+
+Everything goes through ``click.echo``, so there is one place that colours, encodings and a reader
+that went away have to pass. Text that comes from a cache (a prompt, a file name) is shown as it is:
+no markup is read in it, and control characters are replaced, so that it cannot steer a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+__all__ = [
+    "Column",
+    "complain",
+    "console",
+    "count",
+    "facts",
+    "is_interactive",
+    "json_line",
+    "near",
+    "note",
+    "plain",
+    "say",
+    "show",
+    "size",
+    "table",
+    "when",
+]
+
+_JOINER = "\N{ZERO WIDTH JOINER}"
+_GAP = 2  # blank columns between two columns of a table
+_FLEXIBLE = 12  # the flexible column never gets narrower
+
+
+def say(text: str = "") -> None:
+    """One line on standard output."""
+    click.echo(text)
+
+
+def note(text: str) -> None:
+    """One line for a person on standard error, so that standard output stays clean for a pipe."""
+    click.echo(text, err=True)
+
+
+def complain(message: str) -> None:
+    """One line ``reverie: message`` on standard error."""
+    click.echo(f"reverie: {plain(message)}", err=True)
+
+
+def json_line(value: Any) -> None:
+    """One JSON document on one line; escaped to ASCII where standard output cannot show it."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value)
+    click.echo(text)
+
+
+def plain(text: str) -> str:
+    """Any text on one line: white space is one blank, a control character a replacement sign."""
+    safe = (c if c.isprintable() or c == _JOINER else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+    return "".join(safe)
+
+
+def is_interactive() -> bool:
+    """Whether a person can be asked: standard input and standard error are terminals."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+# ------------------------------------------------------------------------------------ words
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """``1 entry``, ``1,200 entries``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def size(byte_count: int) -> str:
+    """``812 B``, ``12 kB``, ``3.4 MB``: powers of 1000, as file managers count."""
+    amount = float(byte_count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 999.5:
+            break
+        amount /= 1000
+    else:
+        unit = "TB"
+    return f"{amount:.1f} {unit}" if unit != "B" and amount < 9.95 else f"{amount:.0f} {unit}"
+
+
+def when(timestamp: str) -> str:
+    """``2025-11-08 09:15`` of an ISO 8601 time."""
+    return plain(timestamp[:16].replace("T", " "))
+
+
+def near(path: Path) -> str:
+    """A path as short as it can be written from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+# ------------------------------------------------------------------------------------ shapes
+
+
+class Column:
+    """One column of a table.
+
+    Args:
+        title: Its heading.
+        right: Whether its cells stand to the right, as numbers do.
+        flexible: Whether it is the one that is cut short where the line would not fit.
+        dim: Whether its cells step back.
+    """
+
+    def __init__(self, title: str, *, right: bool = False, flexible: bool = False, dim: bool = False) -> None:
+        self.title = title
+        self.right = right
+        self.flexible = flexible
+        self.dim = dim
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A terminal that reads no markup, no emoji codes and highlights nothing."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=False)
+
+
+def show(*parts: RenderableType) -> None:
+    """Print tables and texts on standard output; blanks at the end of a line are cut."""
+    screen = console()
+    with screen.capture() as captured:
+        for part in parts:
+            screen.print(part)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> RenderableType:
+    """A table without lines that fits the terminal: one row a line, the flexible column cut with an ellipsis."""
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [[plain(cell) for cell in row] for row in rows]
+    widths = [_widest(column.title, [row[at] for row in cells]) for at, column in enumerate(columns)]
+    taken = sum(width for column, width in zip(columns, widths, strict=True) if not column.flexible)
+    room = max(_FLEXIBLE, console().width - taken - _GAP * (len(columns) - 1))
+    shape = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
+    for column, width in zip(columns, widths, strict=True):
+        shape.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            style="dim" if column.dim else "",
+            no_wrap=True,
+            overflow="ellipsis",
+            width=min(width, room) if column.flexible else width,
+        )
+    for row in cells:
+        shape.add_row(*[Text(cell) for cell in row])
+    return shape
+
+
+def _widest(title: str, cells: Iterable[str]) -> int:
+    from rich.cells import cell_len
+
+    return max([cell_len(title), *map(cell_len, cells)])
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> RenderableType:
+    """Labels and what they say, one below the other; a long text goes on under its own beginning."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shape = Table.grid(padding=(0, _GAP, 0, 0), pad_edge=False)
+    shape.add_column(style="dim", no_wrap=True)
+    shape.add_column(overflow="fold")
+    for label, text in pairs:
+        shape.add_row(Text(label), Text(plain(text)))
+    return shape

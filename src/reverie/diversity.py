@@ -1,0 +1,98 @@
+"""How varied a set of unit vectors is: pure measures, no state.
+
+Each takes ``(n, d)`` float32 rows of unit length. "Effective images" is the Vendi score: n
+identical rows count as 1, n orthogonal rows as n.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reverie.errors import InputError
+from reverie.vectors import Vectors
+
+__all__ = ["hard_cuts", "mean_pairwise", "motifs", "novelty", "replay", "steps", "vendi"]
+
+
+def vendi(matrix: Vectors) -> float:
+    """Vendi score of order 1: exp of the entropy of the eigenvalues of K/n, K the matrix of cosines.
+
+    Friedman and Dieng, "The Vendi Score" (arXiv 2210.02410), equation 2. Computed from the
+    smaller of the two Gram matrices, which share their non-zero eigenvalues.
+
+    Returns:
+        Between 1 and min(n, d); 0 for an empty set.
+    """
+    rows = _checked(matrix)
+    count, dimensions = rows.shape
+    if count == 0:
+        return 0.0
+    gram = rows @ rows.T if count <= dimensions else rows.T @ rows
+    shares = np.linalg.eigvalsh(gram / count)
+    shares = shares[shares > 1e-12]
+    return float(np.exp(-np.sum(shares * np.log(shares))))
+
+
+def mean_pairwise(matrix: Vectors) -> float:
+    """Mean cosine of all pairs of different rows, in O(nd): (|sum of rows|^2 - n) / (n(n-1)).
+
+    Returns:
+        In [-1, 1]; 1 for fewer than two rows, which cannot differ.
+    """
+    rows = _checked(matrix)
+    count = len(rows)
+    if count < 2:
+        return 1.0
+    total = rows.sum(axis=0)
+    squares = float(np.sum(rows * rows))
+    return float(np.clip((float(total @ total) - squares) / (count * (count - 1)), -1.0, 1.0))
+
+
+def steps(matrix: Vectors) -> list[float]:
+    """1 - cosine between each row and the one before: n-1 numbers in [0, 2]."""
+    rows = _checked(matrix)
+    return [float(step) for step in 1.0 - np.sum(rows[1:] * rows[:-1], axis=1)]
+
+
+def hard_cuts(matrix: Vectors, cut: float = 0.3) -> int:
+    """How many steps are larger than ``cut``."""
+    return sum(step > cut for step in steps(matrix))
+
+
+def novelty(vector: Vectors, earlier: Vectors) -> float:
+    """1 - the highest cosine of one vector ``(d,)`` to earlier ones ``(n, d)``; 1 when there are none."""
+    if len(earlier) == 0:
+        return 1.0
+    return float(1.0 - np.max(np.vecdot(earlier, vector)))
+
+
+def replay(matrix: Vectors, lag: int = 30, same: float = 0.95) -> float:
+    """Share of rows that nearly repeat (cosine above ``same``) a row at least ``lag`` before them.
+
+    Returns:
+        In [0, 1], of the rows that have such an earlier row; 0 when none has.
+    """
+    rows = _checked(matrix).astype(np.float32)
+    if len(rows) <= lag:
+        return 0.0
+    repeated = sum(novelty(rows[i], rows[: i - lag + 1]) < 1 - same for i in range(lag, len(rows)))
+    return repeated / (len(rows) - lag)
+
+
+def motifs(matrix: Vectors, apart: float = 0.6) -> int:
+    """How many different motifs: a row leads a new one when its cosine to all leaders is below ``apart``."""
+    rows = _checked(matrix).astype(np.float32)
+    leaders: list[int] = []
+    for index, row in enumerate(rows):
+        if not leaders or float(np.max(np.vecdot(rows[leaders], row))) < apart:
+            leaders.append(index)
+    return len(leaders)
+
+
+def _checked(matrix: Vectors) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    rows = np.asarray(matrix, dtype=np.float64)
+    if rows.ndim != 2:
+        raise InputError(f"expected unit vectors of shape (n, d), got shape {rows.shape}")
+    if not np.isfinite(rows).all():
+        raise InputError("the vectors hold NaN or infinity")
+    return rows

@@ -1,0 +1,1 @@
+"""The loop: monitor, injection policies, injector, driver and journal."""

@@ -1,0 +1,369 @@
+"""The main job: one loop without memory beside the same loop with it, written to a run folder.
+
+Both arms have the same start image and the same noise at every frame, and go on in turn, so that
+a run that is stopped early leaves two arms that can be compared.
+
+A run folder holds ``run.json`` (settings and results), and for each arm a folder with
+``frames/000000.png`` (the start) and on, ``journal.jsonl`` (a line a frame: what, why, how long)
+and, with memory, the cache itself.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from PIL import Image
+from threadpoolctl import threadpool_limits
+
+from reverie import registry
+from reverie._version import __version__
+from reverie.diversity import hard_cuts, mean_pairwise, motifs, replay, vendi
+from reverie.errors import InputError
+from reverie.loop.driver import DreamLoop, FrameDone, Observer
+from reverie.loop.injector import Injector, Spectator
+from reverie.loop.journal import Journal
+from reverie.memory import ImageMemory
+from reverie.pixels import Pixels, fit
+from reverie.protocols import Encoder, Generator
+from reverie.storage import replace_file, storage_error
+from reverie.vectors import Embedding
+
+__all__ = ["ArmDone", "DreamResult", "DreamSettings", "dream", "summary"]
+
+_MEMORY_SIZE = 75  # the specification's
+
+
+@dataclass(frozen=True, slots=True)
+class DreamSettings:
+    """What `dream` does.
+
+    Attributes:
+        out: The run folder; must be empty or not there yet.
+        frames: Frames of each arm, at least 1.
+        strength: 0 keeps the input of a frame, 1 forgets it.
+        seed: Seed of everything random.
+        policy: Registered injection policy of the arm with memory.
+        seeds: Folder of seed pictures; None takes the built-in ones.
+        generator: Registered generator.
+        encoder: Registered encoder.
+        prompt: Prompt of every frame.
+        size: Side of the frames in pixels.
+        command: The command line that was typed, for the record.
+    """
+
+    out: Path
+    frames: int = 300
+    strength: float = 0.5
+    seed: int = 0
+    policy: str = "spec"
+    seeds: str | os.PathLike[str] | None = None
+    generator: str = "patches"
+    encoder: str = "descriptor"
+    prompt: str = ""
+    size: int = 128
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmDone:
+    """One finished frame of one arm.
+
+    Attributes:
+        arm: ``without`` or ``with``.
+        title: Its name for people.
+        frame: Number of the frame, from 1.
+        frames: How many are asked for.
+        measures: What the monitor says; None while there are too few frames.
+        injected: Whether a memory is the next input.
+        reason: The policy's reason.
+        times_ms: Milliseconds by step.
+    """
+
+    arm: str
+    title: str
+    frame: int
+    frames: int
+    measures: Mapping[str, float | None]
+    injected: bool
+    reason: str
+    times_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class DreamResult:
+    """Where the run is, and whether it went to its end.
+
+    Attributes:
+        folder: The run folder.
+        finished: False when it was interrupted.
+        arms: Results of each arm, as in ``run.json``.
+    """
+
+    folder: Path
+    finished: bool
+    arms: list[dict[str, Any]]
+
+
+def dream(settings: DreamSettings, on_frame: Callable[[ArmDone], None] | None = None) -> DreamResult:
+    """Run both arms and write the run folder. Ctrl-C ends it cleanly with what there is.
+
+    Args:
+        settings: What to do.
+        on_frame: Called after every frame of every arm.
+
+    Raises:
+        InputError: Settings out of range, or the folder is not empty.
+        ImageError: A seed picture is broken.
+        UnknownNameError: No such policy, generator or encoder.
+        StorageError: The disk refused.
+    """
+    _check(settings)
+    with threadpool_limits(limits=1, user_api="blas"):  # small products are slower on more threads
+        encoder: Encoder = registry.create("encoders", settings.encoder)
+        generator: Generator = registry.create(
+            "generators", settings.generator, settings.seeds, size=settings.size
+        )
+        run = _Run(settings, generator, encoder, on_frame)
+        try:
+            finished = run.go()
+        finally:
+            run.close()
+    return DreamResult(settings.out, finished, run.results())
+
+
+def _check(settings: DreamSettings) -> None:
+    if settings.frames < 1:
+        raise InputError(f"frames must be at least 1, got {settings.frames}")
+    if not 0.0 <= settings.strength <= 1.0:
+        raise InputError(f"strength must be in [0, 1], got {settings.strength}")
+    if settings.seed < 0:
+        raise InputError(f"seed must be 0 or more, got {settings.seed}")
+    registry.load("policies", settings.policy)
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+        taken = any(settings.out.iterdir())
+    except OSError as exc:
+        raise storage_error(f"make the run folder {settings.out}", exc) from exc
+    if taken:
+        raise InputError(f"{settings.out} is not empty: choose another folder, nothing in it was changed")
+
+
+def summary(embeddings: list[Embedding]) -> dict[str, float]:
+    """The figures of a whole run, from the unit vectors of its frames in order.
+
+    Returns:
+        ``effective_images`` and ``effective_images_last_100`` (Vendi), ``pairwise`` (mean cosine of
+        the last 60 frames), ``motifs``, ``stuck`` (share of frames whose last 20 have a mean cosine
+        above .85), ``hard_cuts`` (steps above .3), ``replay`` (share of frames that repeat one at
+        least 30 before). Empty for no frames.
+    """
+    if not embeddings:
+        return {}
+    rows = np.stack([np.asarray(embedding) for embedding in embeddings])
+    windows = [mean_pairwise(rows[end - 20 : end]) for end in range(20, len(rows) + 1)]
+    figures = {
+        "effective_images": vendi(rows),
+        "effective_images_last_100": vendi(rows[-100:]),
+        "pairwise": mean_pairwise(rows[-60:]),
+        "motifs": float(motifs(rows)),
+        "stuck": sum(value > 0.85 for value in windows) / max(1, len(windows)),
+        "hard_cuts": float(hard_cuts(rows)),
+        "replay": replay(rows),
+    }
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+class _Arm:
+    """One loop with its folder, journal and results."""
+
+    def __init__(self, name: str, title: str, folder: Path, observer: Observer) -> None:
+        self.name = name
+        self.title = title
+        self.observer = observer
+        self._folder = folder
+        self._frames = folder / "frames"
+        self._made: dict[str, int] = {}  # id in memory -> the frame it was
+        self._embeddings: list[Embedding] = []
+        self._injections = 0
+        try:
+            self._frames.mkdir(parents=True)
+        except OSError as exc:
+            raise storage_error(f"make {self._frames}", exc) from exc
+        self.journal = Journal(folder / "journal.jsonl")
+
+    def save_frame(self, number: int, pixels: Pixels) -> str:
+        name = f"frames/{number:06d}.png"
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
+        replace_file(self._folder / name, [buffer.getvalue()], durable=False)
+        return name
+
+    def record(self, done: FrameDone, settings: DreamSettings) -> None:
+        """Write the frame and its line."""
+        observed = done.observed
+        if observed.cache_id is not None:
+            self._made[observed.cache_id] = done.frame
+        self._embeddings.append(observed.embedding)
+        self.journal.write(
+            {
+                "frame": done.frame,
+                "seed": done.seed,
+                "image": self.save_frame(done.frame, done.pixels),
+                "prompt": settings.prompt,
+                "strength": settings.strength,
+                "cache_id": observed.cache_id,
+                "parents": list(observed.parents),
+                "policy": self.observer.policy_name,
+                "reason": observed.decision.reason,
+                "numbers": dict(observed.decision.numbers),
+                "injected": self._injected(done),
+                "measures": observed.measures,
+                "times_ms": done.times_ms,
+            }
+        )
+
+    def _injected(self, done: FrameDone) -> dict[str, Any] | None:
+        if done.injection is None:
+            return None
+        self._injections += 1
+        cache_id = done.injection.entry.cache_id
+        source = self._made.get(cache_id)
+        return {
+            "cache_id": cache_id,
+            "similarity": round(done.injection.similarity, 6),
+            "source": None if source is None else f"frames/{source:06d}.png",
+        }
+
+    def result(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "title": self.title,
+            "policy": self.observer.policy_name,
+            "folder": self.name,
+            "frames": len(self._embeddings),
+            "injections": self._injections,
+            "summary": summary(self._embeddings),
+        }
+
+
+class _Run:
+    """Two arms in turn."""
+
+    def __init__(
+        self,
+        settings: DreamSettings,
+        generator: Generator,
+        encoder: Encoder,
+        on_frame: Callable[[ArmDone], None] | None,
+    ) -> None:
+        self._settings = settings
+        self._generator = generator
+        self._encoder = encoder
+        self._on_frame = on_frame
+        self._created = datetime.now().isoformat(timespec="seconds")
+        self._started = time.perf_counter()
+        self._memory = ImageMemory(
+            settings.out / "with" / "cache", _MEMORY_SIZE, encoder=encoder, seed=settings.seed
+        )
+        self._arms = [
+            _Arm("without", "Without memory", settings.out / "without", Spectator(encoder)),
+            _Arm(
+                "with",
+                "With memory",
+                settings.out / "with",
+                Injector(self._memory, settings.policy, seed=settings.seed),
+            ),
+        ]
+
+    def go(self) -> bool:
+        """Run to the end or to Ctrl-C; says which."""
+        settings = self._settings
+        start = self._start()
+        loops = [
+            DreamLoop(
+                self._generator,
+                arm.observer,
+                start=start,
+                strength=settings.strength,
+                prompt=settings.prompt,
+                seed=settings.seed,
+            )
+            for arm in self._arms
+        ]
+        for arm in self._arms:
+            arm.save_frame(0, start)
+        self._write(finished=False)
+        try:
+            for _ in range(settings.frames):
+                for arm, loop in zip(self._arms, loops, strict=True):
+                    self._advance(arm, loop)
+            finished = True
+        except KeyboardInterrupt:
+            finished = False
+        self._write(finished)
+        return finished
+
+    def _start(self) -> Pixels:
+        seeds = self._generator.seeds
+        if not seeds:
+            raise InputError(
+                f"the generator {self._settings.generator!r} has no images to start from: "
+                "name a folder of pictures with seeds"
+            )
+        height, width = self._generator.size
+        return fit(seeds[self._settings.seed % len(seeds)], height, width)
+
+    def _advance(self, arm: _Arm, loop: DreamLoop) -> None:
+        done = loop.step()
+        arm.record(done, self._settings)
+        if self._on_frame is not None:
+            self._on_frame(
+                ArmDone(
+                    arm.name,
+                    arm.title,
+                    done.frame,
+                    self._settings.frames,
+                    done.observed.measures,
+                    done.injection is not None,
+                    done.observed.decision.reason,
+                    done.times_ms,
+                )
+            )
+
+    def results(self) -> list[dict[str, Any]]:
+        return [arm.result() for arm in self._arms]
+
+    def _write(self, finished: bool) -> None:
+        settings = asdict(self._settings)
+        command = settings.pop("command")
+        settings.pop("out")
+        settings["seeds"] = len(self._generator.seeds)
+        settings["seeds_folder"] = None if self._settings.seeds is None else os.fspath(self._settings.seeds)
+        settings["encoder"] = self._encoder.name
+        settings["size"] = list(self._generator.size)
+        content = {
+            "version": 1,
+            "reverie": __version__,
+            "created": self._created,
+            "command": command,
+            "settings": settings,
+            "finished": finished,
+            "elapsed_s": round(time.perf_counter() - self._started, 2),
+            "arms": self.results(),
+        }
+        data = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+        replace_file(self._settings.out / "run.json", [data, b"\n"], durable=False)
+
+    def close(self) -> None:
+        for arm in self._arms:
+            arm.journal.close()
+        self._memory.close()

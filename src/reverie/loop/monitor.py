@@ -1,0 +1,66 @@
+"""What a loop is doing, frame by frame: streaming measures over its embeddings."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from reverie.diversity import mean_pairwise, novelty, vendi
+from reverie.vectors import Embedding, Vectors
+
+__all__ = ["Measures", "Monitor"]
+
+Measures = dict[str, float | None]
+"""Measure by name; None while too few frames have been seen."""
+
+
+class Monitor:
+    """Follows a loop. Memory and time a frame stay the same however long it runs.
+
+    Args:
+        window: Frames over which "pairwise" is taken.
+        horizon: Frames over which "effective_images" is taken.
+        history: Frames that "novelty" looks back on.
+        gap: Frames too recent for "novelty" to count.
+    """
+
+    def __init__(self, *, window: int = 20, horizon: int = 100, history: int = 1000, gap: int = 10) -> None:
+        self._window = window
+        self._horizon = horizon
+        self._gap = gap
+        self._rows: deque[Embedding] = deque(maxlen=history)
+
+    def observe(self, embedding: Embedding) -> Measures:
+        """Take in the next frame.
+
+        Args:
+            embedding: ``(d,)`` unit vector.
+
+        Returns:
+            ``step``: 1 - cosine to the frame before, in [0, 2]. ``pairwise``: mean cosine of all
+            pairs of the last ``window`` frames, in [-1, 1]. ``effective_images``: Vendi score of
+            the last ``horizon`` frames, from 1. ``novelty``: 1 - highest cosine to any frame more
+            than ``gap`` back. None while there are too few frames.
+        """
+        before = self._rows[-1] if self._rows else None
+        old = self._old()
+        self._rows.append(embedding)
+        return {
+            "step": None if before is None else float(1.0 - np.dot(before, embedding)),
+            "pairwise": None if len(self._rows) < 2 else mean_pairwise(self.recent(self._window)),
+            "effective_images": vendi(self.recent(self._horizon)),
+            "novelty": None if old is None else novelty(np.asarray(embedding), old),
+        }
+
+    def _old(self) -> Vectors | None:
+        count = len(self._rows) + 1 - self._gap
+        if count < 1:
+            return None
+        rows = list(self._rows)[:count]
+        return np.stack([np.asarray(row) for row in rows])
+
+    def recent(self, count: int) -> Vectors:
+        """The last ``count`` vectors, oldest first, ``(m, d)`` with ``m <= count``."""
+        rows = list(self._rows)[-count:]
+        return np.stack([np.asarray(row) for row in rows])

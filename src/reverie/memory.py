@@ -1,0 +1,158 @@
+"""ImageMemory: a cache and an encoder kept in step. Remember a frame, recall what is like it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from reverie.cache.aesthetic_matcher import AestheticMatcher
+from reverie.cache.manager import CacheManager
+from reverie.entry import CacheEntry
+from reverie.pixels import ImageLike, Pixels, pixels_from_bytes
+from reverie.protocols import Encoder
+from reverie.vectors import Embedding, EmbeddingSet
+
+__all__ = ["ImageMemory", "Remembered"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Remembered:
+    """What became of a frame.
+
+    Attributes:
+        cache_id: Its id in the cache.
+        embedding: ``(d,)`` unit vector, stamped with its encoder.
+        evicted: Ids that had to go for it.
+    """
+
+    cache_id: str
+    embedding: Embedding
+    evicted: tuple[str, ...] = ()
+
+
+class ImageMemory:
+    """Stores frames with their embeddings and finds them again by look.
+
+    Args:
+        cache: A folder (or the nested configuration of the specification's project), or an open
+            `CacheManager`, which is then not closed here.
+        max_size: Most entries; None is unbounded. Not used with an open `CacheManager`.
+        encoder: A registered name or an `Encoder`.
+        seed: Makes random choices repeatable.
+        **options: Further arguments of `CacheManager`: ``eviction``, ``index``, ``max_bytes``...
+
+    Attributes:
+        cache: The `CacheManager`.
+        matcher: The `AestheticMatcher`.
+    """
+
+    def __init__(
+        self,
+        cache: str | os.PathLike[str] | Mapping[str, Any] | CacheManager,
+        max_size: int | None = 75,
+        encoder: str | Encoder = "descriptor",
+        seed: int | None = None,
+        **options: Any,
+    ) -> None:
+        self._owns_cache = not isinstance(cache, CacheManager)
+        self.matcher = AestheticMatcher(encoder, seed=seed)
+        self.cache = (
+            cache if isinstance(cache, CacheManager) else CacheManager(cache, max_size, seed=seed, **options)
+        )
+        self._lock = threading.Lock()
+        self._gone: list[str] = []
+        self.cache.on_evicted.append(lambda entry: self._gone.append(entry.cache_id))
+
+    def remember(
+        self,
+        frame: ImageLike,
+        prompt: str = "",
+        generation_params: Mapping[str, Any] | None = None,
+        *,
+        embedding: Embedding | None = None,
+        parents: Sequence[str] = (),
+        pinned: bool = False,
+    ) -> Remembered:
+        """Encode a frame and store it; when this returns, it is on the disk.
+
+        Args:
+            frame: A path, a PIL image or an ``(h, w, 3)`` uint8 array.
+            prompt: The prompt it was made with.
+            generation_params: How it was made.
+            embedding: Its vector, when the caller has it already.
+            parents: Ids of the entries it was made from.
+            pinned: Whether eviction may never take it.
+
+        Raises:
+            ImageError: The frame cannot be used.
+            StorageError: The disk refused.
+        """
+        vector = self.matcher.encode_image(frame) if embedding is None else embedding
+        with self._lock:
+            self._gone.clear()
+            cache_id = self.cache.add(
+                frame, prompt, generation_params, vector, parents=parents, pinned=pinned
+            )
+            return Remembered(cache_id, vector, tuple(self._gone))
+
+    def recall(
+        self, image_or_text: ImageLike | Embedding, k: int = 5, threshold: float | None = None
+    ) -> list[tuple[CacheEntry, float]]:
+        """The entries most like an image, a vector or a text, high to low; counts as a use.
+
+        Args:
+            image_or_text: An image; an `Embedding`; or a str: the path of an existing file is an
+                image, any other str is a text (for encoders that know texts).
+            k: How many at most.
+            threshold: Lowest cosine that counts; None takes all.
+
+        Raises:
+            ImageError: The image cannot be used.
+            InputError: A text was given and the encoder knows pictures only.
+        """
+        target = self._target(image_or_text)
+        found = self.matcher.find_similar(target, self.embeddings(), threshold, k)
+        entries = ((self.cache.get(cache_id), score) for cache_id, score in found)
+        return [(entry, score) for entry, score in entries if entry is not None]
+
+    def _target(self, query: ImageLike | Embedding) -> Embedding:
+        if isinstance(query, Embedding):
+            return query
+        if isinstance(query, str) and not Path(query).is_file():
+            return self.matcher.encode_text(query)
+        return self.matcher.encode_image(query)
+
+    def embeddings(self) -> EmbeddingSet:
+        """Ids and matrix of everything that this memory's encoder has seen, oldest first."""
+        return self.cache.embeddings(self.matcher.encoder.name)
+
+    def image(self, cache_id: str) -> Pixels:
+        """The pixels of an entry, ``(h, w, 3)`` uint8 RGB.
+
+        Raises:
+            EntryNotFoundError: No entry of that id.
+            ImageError: Its file is gone or broken.
+            UnsafePathError: Its file is a link that leads out of the cache.
+        """
+        return pixels_from_bytes(self.cache.read_image(cache_id), name=cache_id)
+
+    def __len__(self) -> int:
+        return len(self.cache)
+
+    def close(self) -> None:
+        """Close the cache, unless it was handed in open."""
+        if self._owns_cache:
+            self.cache.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from report_runs import write_run
+
+from reverie.report.run import Run, load_run
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory):
+    """A finished run that no test changes: 40 frames, 32 pixels, two arms, two injections."""
+    return write_run(tmp_path_factory.mktemp("report") / "run")
+
+
+@pytest.fixture
+def run_folder(pristine, tmp_path):
+    """A copy of it that a test may change."""
+    return shutil.copytree(pristine, tmp_path / "run")
+
+
+@pytest.fixture
+def run(pristine) -> Run:
+    """The pristine run, loaded."""
+    return load_run(pristine)
