@@ -13,11 +13,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from measure import Bar, Row, Timing, arguments, header, interleave, scratch, settle, show  # isort: split
-
 import numpy as np
-from naive import NaiveCache, NaiveEntry
 from PIL import Image
+
+from measure import Bar, Row, Timing, arguments, header, interleave, scratch, settle, show
+from naive import NaiveCache, NaiveEntry
 from reverie.cache.local_images import LocalImages
 from reverie.cache.manager import CacheManager
 from reverie.cache.sqlite_index import SqliteIndex

@@ -4,7 +4,7 @@ All sides of a comparison run in one process, in rounds, each round in another o
 machine hurts them alike: trust the ratios first. A sample is one call, timed by itself; the mean is
 never used, because one slow flush would move it.
 
-Import this module before NumPy: BLAS reads its number of threads once, when it is loaded.
+Importing this module holds BLAS to one thread.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-
-import numpy as np  # noqa: E402 - BLAS reads its number of threads when it is loaded
+import numpy as np
+import threadpoolctl
 
 __all__ = ["Bar", "Row", "Timing", "arguments", "header", "interleave", "scratch", "settle", "show"]
+
+threadpoolctl.threadpool_limits(1)
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 _TABLE = ("what", "median", "p90", "peer, median", "ratio", "asked", "")
@@ -207,7 +207,7 @@ def header(folder: Path) -> str:
     return "\n".join(
         (
             f"- {date.today()}, {platform.system()} {platform.release()}",
-            f"- {_processor()}, {os.cpu_count()} cores{load}; BLAS on {os.environ['OMP_NUM_THREADS']} thread",
+            f"- {_processor()}, {os.cpu_count()} cores{load}; BLAS on 1 thread",
             f"- file system: {_file_system(folder)}",
             f"- Python {platform.python_version()}, {versions}, SQLite {sqlite3.sqlite_version}",
         )

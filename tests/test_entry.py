@@ -594,6 +594,8 @@ def test_an_image_is_the_last_part_of_its_path(recorded: str) -> None:
         "images/..",
         "images/../a.png",
         "images/../../etc/images",
+        "cache/../elsewhere/images/a.png",
+        "..\\cache\\..\\images\\a.png",
         "cache/images/../metadata/cache_index.json",
         "images\\..\\a.png",
         "images/..\\..\\a.png",

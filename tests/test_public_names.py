@@ -80,13 +80,12 @@ def test_star_import_gives_exactly_the_public_names() -> None:
 
 @pytest.mark.parametrize("name", module_names())
 def test_every_module_is_documented_and_its_all_is_true(name: str) -> None:
-    """A module has a docstring; ``__all__``, where present, names what exists and every public definition."""
+    """A module has a docstring; ``__all__``, where present, names what exists, each once."""
     module = importlib.import_module(name)
     assert module.__doc__
     if hasattr(module, "__all__"):
         assert len(set(module.__all__)) == len(module.__all__)
         assert [known for known in module.__all__ if not hasattr(module, known)] == []
-        assert {known for known, _ in public_callables(module)} <= set(module.__all__)
 
 
 @pytest.mark.parametrize("name", module_names())

@@ -28,6 +28,7 @@ from seed_brushes import (
     look_up,
     mix,
     noise,
+    orb,
     palette,
     ramp,
     skyline,
@@ -39,7 +40,7 @@ from seed_brushes import (
 Place: TypeAlias = tuple[float, float]
 """Angle and distance from the centre."""
 
-QUALITY = 80
+QUALITY = 87
 HOME = Path(__file__).resolve().parents[1] / "src" / "reverie" / "generators" / "seeds"
 
 GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
@@ -54,8 +55,7 @@ def dunes(variant: int, rng: np.random.Generator) -> Field:
     )[variant]
     picture = ramp(y / 0.55, sky)
     sun = np.hypot(y - (0.36, 0.2)[variant], x - (0.66, 0.28)[variant])
-    picture = mix(picture, colour(disc), 0.75 * np.exp(-((sun / 0.16) ** 2)))
-    picture = mix(picture, colour(disc), step((0.085, 0.06)[variant], (0.08, 0.055)[variant], sun))
+    picture = orb(picture, sun, (0.08, 0.06)[variant], disc, halo=0.75)
     for layer in range(4):
         depth = layer / 3
         wide = 0.42 + 0.30 * depth
@@ -252,11 +252,7 @@ def mountains(variant: int, rng: np.random.Generator) -> Field:
     )[variant]
     picture = ramp(y / 0.6, sky)
     sun = np.hypot(y - 0.22, x - (0.7, 0.3)[variant])
-    picture = mix(
-        picture,
-        colour(("fffaf0", "fff3c4")[variant]),
-        step(0.075, 0.07, sun) + 0.5 * np.exp(-((sun / 0.14) ** 2)) * (sun > 0.0725),
-    )
+    picture = orb(picture, sun, 0.0725, ("fffaf0", "fff3c4")[variant], halo=0.5)
     for layer in range(6):
         depth = layer / 5
         crest = 0.36 + 0.115 * layer - (0.055 - 0.02 * depth) * skyline(rng, 1.75, 1 + (layer > 1))
@@ -336,19 +332,14 @@ def city(variant: int, rng: np.random.Generator) -> Field:
     seen = np.where(y < bank, y, 2 * bank - y + 0.01 * noise(rng, 1.4, 4.0, 6.0) * step(bank, 1.0, y))
     picture = ramp(np.clip(seen / bank, 0, 1), "0a0a2a 231455 6a2a7a e0567a ffb06a")
     moon = np.hypot(seen - 0.17, x - 0.22)
-    picture = mix(
-        picture,
-        colour("fff2d8"),
-        step(0.062, 0.058, moon) + 0.3 * np.exp(-((moon / 0.1) ** 2)) * (moon > 0.06),
-    )
+    picture = orb(picture, moon, 0.06, "fff2d8", halo=0.4)
     for layer in range(3):
         wall = mix(colour("8a3f86"), colour("0b0a24"), layer / 2)
         left = -0.02
         while left < 1.0:
             wide = rng.integers(4, 8) * 0.017
-            top = bank - (0.62 - 0.16 * layer) * (0.25 + 0.75 * rng.random() ** 1.5) * (
-                1 - 0.9 * abs(left - 0.45)
-            )
+            tall = (0.62 - 0.16 * layer) * (1 - 0.9 * abs(left - 0.45))
+            top = bank - tall * (0.25 + 0.75 * rng.random() ** 1.5)
             picture = tower(picture, (seen, x), (left, top, wide, bank), wall, rng)
             left += wide + 0.017 * rng.integers(0, 2 + 2 * layer)
     return picture * np.where(y < bank, 1.0, 0.75)[..., None]
@@ -367,12 +358,7 @@ def tower(
     lit = rng.random((64, 16)) < 0.42
     inside = (x > left) & (x < left + wide) & (y > top) & (y < foot)
     row, column = (y - top) / 0.026, (x - left) / 0.017
-    pane = (
-        step(0.22, 0.30, row % 1)
-        * step(0.86, 0.78, row % 1)
-        * step(0.2, 0.3, column % 1)
-        * step(0.85, 0.75, column % 1)
-    )
+    pane = step(0.36, 0.26, np.abs(row % 1 - 0.54)) * step(0.35, 0.25, np.abs(column % 1 - 0.52))
     i, j = np.clip(row.astype(int), 0, 63), np.clip(column.astype(int), 0, 15)
     front = mix(wall * np.ones(3), lamps[i, j], pane * np.where(lit[i, j], 0.95, 0.12))
     return np.where(inside[..., None], front, picture)
@@ -429,8 +415,7 @@ def sunset(up: Field, x: Field, depth: Field, rng: np.random.Generator) -> tuple
     puffs = noise(rng, 2.3, 2.0, 7.0)
     sky = ramp(up, "233a7a 7a4a9a e8627a ff9a5a ffd98a")
     sun = np.hypot(0.6 * up - 0.53, x - 0.42)
-    sky = mix(sky, colour("fff0b0"), 0.8 * np.exp(-((sun / 0.13) ** 2)))
-    sky = mix(sky, colour("fffbe0"), step(0.068, 0.062, sun))
+    sky = orb(sky, sun, 0.065, "fff8d0", halo=0.8)
     tone = np.clip(up + 0.25 * light(puffs, (-1.0, 0.0), 0.01), 0, 1)
     cloud = 0.85 * step(0.0, 1.3, puffs + 1.1 * (0.45 - up))
     sky = mix(sky, ramp(tone, "4a3a7a b0447a ff7a5a ffe0a0"), cloud)

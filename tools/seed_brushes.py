@@ -107,6 +107,12 @@ def stars(rng: np.random.Generator, count: int) -> Field:
     return np.clip(sky, 0.0, 1.0)
 
 
+def orb(picture: Field, gap: Field, radius: float, tone: str, *, halo: float) -> Field:
+    """A sun or moon with a glow of strength ``halo``; ``gap`` is the distance from its centre."""
+    glow = halo * np.exp(-((gap / (2 * radius)) ** 2))
+    return mix(picture, colour(tone), np.maximum(glow, step(radius + 0.003, radius - 0.003, gap)))
+
+
 def window(cy: float, cx: float, reach: float) -> tuple[slice, slice]:
     """The rows and columns within ``reach`` of a point, cut at the picture's edge."""
 

@@ -98,7 +98,7 @@ def test_says_what_the_run_showed(run):
         "reverie dream --frames 40 --strength 0.5 --seed 0",
         "descriptor-v1",
         "32 \N{MULTIPLICATION SIGN} 32",
-        "41.0 ms",
+        "Generate 41.0 41.0",
         "Every loop begins with the same picture.",
         "reverie 0.1.0",
     ):

@@ -6,9 +6,11 @@ Nothing heavy is imported here or in a noun's module: a command imports what it 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
@@ -65,20 +67,37 @@ class LazyGroup(click.Group):
         return result
 
 
+@contextmanager
+def _quiet_pipe() -> Iterator[None]:
+    """When the reader of standard output went away (``| head``), stop without a word."""
+    try:
+        yield
+    except BrokenPipeError as exc:
+        # What is still buffered would fail again when Python flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(BROKEN_PIPE) from exc
+
+
 class RootGroup(LazyGroup):
     """The root: every error leaves here as one line on standard error and an exit code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the root's own options; ``--help`` prints here already."""
+        with _quiet_pipe():
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; an error of ours or a bug becomes a line and `click.exceptions.Exit`."""
         debug = bool(ctx.params.get("debug"))
         try:
-            return super().invoke(ctx)
+            with _quiet_pipe():
+                return super().invoke(ctx)
         except ReverieError as exc:
             if debug:
                 traceback.print_exc()
             complain(str(exc))
             raise click.exceptions.Exit(OURS) from exc
-        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError, EOFError):
+        except (click.ClickException, click.Abort, click.exceptions.Exit, EOFError):
             raise
         except Exception as exc:
             if debug:

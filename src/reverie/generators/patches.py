@@ -123,6 +123,8 @@ class PatchGenerator:
         _check_counts(patch=patch, per_level=per_level, top_k=top_k, pca=pca, steps=steps)
         _check_counts(strides=min(strides, default=0))
         _check_scales(sigma_min=sigma_min, target=target, noise_amplification=noise_amplification)
+        if build_seed < 0:
+            raise InputError(f"build_seed must be 0 or more, got {build_seed}")
         if not (bandwidth >= 0.0 and position_weight >= 0.0):
             raise InputError(
                 f"bandwidth and position_weight must be 0 or more, got {bandwidth} and {position_weight}"

@@ -175,16 +175,19 @@ def _figures(run: Run) -> str:
     return _section(
         "Key figures",
         "Computed from the pictures alone, by the run's encoder.",
-        f"<table>{_table_head(run, '')}<tbody>{''.join(rows)}</tbody></table>",
+        _table(run, rows),
     )
 
 
-def _table_head(run: Run, first: str) -> str:
+def _table(run: Run, rows: Sequence[str]) -> str:
+    """A table with a column an arm."""
     heads = "".join(
         f'<th scope="col"><span class="arm{slot}">{escape(arm.title)}</span></th>'
         for arm, slot in zip(run.arms, arm_slots(run.arms), strict=True)
     )
-    return f"<thead><tr><td>{first}</td>{heads}</tr></thead>"
+    name = ' class="many"' if len(run.arms) > 2 else ""
+    body = "".join(rows)
+    return f"<table{name}><thead><tr><td></td>{heads}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _charts(run: Run) -> str:
@@ -217,12 +220,12 @@ def _times(run: Run) -> str:
         spent = [
             [record.times_ms[phase] for record in arm.records if phase in record.times_ms] for arm in run.arms
         ]
-        cells = "".join(f"<td>{f'{median(times):.1f} ms' if times else DASH}</td>" for times in spent)
+        cells = "".join(f"<td>{f'{median(times):.1f}' if times else DASH}</td>" for times in spent)
         rows.append(f'<tr><th scope="row">{escape(phase.capitalize())}</th>{cells}</tr>')
     if not rows:
         return ""
     lead = f"Median milliseconds a frame. The whole run took {_duration(run.elapsed_s)}."
-    return _section("Time", lead, f"<table>{_table_head(run, '')}<tbody>{''.join(rows)}</tbody></table>")
+    return _section("Time", lead, _table(run, rows))
 
 
 def _phases(run: Run) -> list[str]:

@@ -83,10 +83,12 @@ footer{margin-top:72px;padding-top:20px;border-top:1px solid var(--line);font-si
  .strip h3{flex-wrap:wrap}
  .strip h3 .title{flex:1}
  .strip h3 .figure{margin-left:20px;flex-basis:100%;text-align:left;margin-top:-6px}
- th,td{padding-left:12px}
+ th,td{padding-left:8px}
  th:first-child,td:first-child{width:52%}
- td{font-size:17px}
- thead th{font-size:13.5px}
+ td{font-size:16px}
+ thead th{font-size:13.5px;hyphens:auto}
+ .many th:first-child,.many td:first-child{width:40%}
+ .many thead th{font-size:12px}
  tbody th small{font-size:13.5px}
  .wide{display:none}
  .narrow{display:block}

@@ -1,0 +1,114 @@
+"""What `reverie cache add` does, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from reverie.cache.aesthetic_matcher import AestheticMatcher
+from reverie.cache.convert import index_on_disk
+from reverie.cache.manager import CacheManager
+from reverie.cli.output import complain, count, json_line, near, say
+from reverie.cli.place import Place
+from reverie.entry import CacheEntry
+from reverie.errors import ImageError, InputError, StorageError
+from reverie.vectors import Embedding
+
+__all__ = ["Adding"]
+
+_JSON_UP_TO = 500  # images: a new cache of more starts with a database, as CacheManager's own rule has it
+
+
+class Adding:
+    """Adds images one by one and says what became of each.
+
+    Args:
+        images: File names.
+        place: Where the cache is, or will be.
+        prompt: For all of them.
+        params: For all of them; None for none.
+        encoder: Name of a registered encoder, or ``none``.
+        pin: Whether to pin them.
+        max_size: Evict past so many entries; None for no limit.
+        as_json: Whether to speak JSON.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[str],
+        place: Place,
+        *,
+        prompt: str,
+        params: dict[str, Any] | None,
+        encoder: str,
+        pin: bool,
+        max_size: int | None,
+        as_json: bool,
+    ) -> None:
+        self._images = images
+        self._place = place
+        self._about: dict[str, Any] = {"prompt": prompt, "generation_params": params, "pinned": pin}
+        self._matcher = None if encoder == "none" else AestheticMatcher(encoder)
+        self._max_size = max_size
+        self._as_json = as_json
+        self._evicted: list[str] = []
+
+    def run(self) -> bool:
+        """Add them all; False when some could not be used.
+
+        Raises:
+            InputError: There are no images.
+            ReverieError: The encoder is not there, or the cache cannot be opened or written.
+        """
+        if not self._images:
+            raise InputError("no images were named on standard input")
+        if self._matcher is not None:
+            self._matcher.encoder  # noqa: B018 - a missing encoder is an error before a folder is made
+        with self._open() as cache:
+            before = len(cache)
+            cache.on_evicted.append(self._note_eviction)
+            added = sum([self._add(cache, image) for image in self._images])
+            if not self._as_json:
+                self._summary(added, before + added - len(cache), len(cache))
+        return added == len(self._images)
+
+    def _open(self) -> CacheManager:
+        new = index_on_disk(self._place.path / "metadata") is None
+        small = self._max_size is None and len(self._images) <= _JSON_UP_TO
+        return CacheManager(self._place.path, self._max_size, index="json" if new and small else "auto")
+
+    def _add(self, cache: CacheManager, image: str) -> bool:
+        try:
+            vector = self._encode(image)
+            cache_id = cache.add(image, embedding=vector, **self._about)
+        except ImageError as exc:
+            self._say(image, None, str(exc))
+            return False
+        self._say(image, cache_id, None)
+        return True
+
+    def _encode(self, image: str) -> Embedding | None:
+        try:
+            return None if self._matcher is None else self._matcher.encode_image(image)
+        except StorageError as exc:
+            raise ImageError(str(exc)) from exc  # this file cannot be read; the next one may be
+
+    def _note_eviction(self, entry: CacheEntry) -> None:
+        self._evicted.append(entry.cache_id)
+
+    def _say(self, image: str, cache_id: str | None, error: str | None) -> None:
+        if self._as_json:
+            json_line({"image": image, "cache_id": cache_id, "error": error, "evicted": self._evicted})
+        elif cache_id is not None:
+            say(f"{cache_id}  {image}")
+        if error is not None:
+            complain(error)
+        self._evicted = []
+
+    def _summary(self, added: int, evicted: int, total: int) -> None:
+        parts = [f"{added:,} added"]
+        if added < len(self._images):
+            parts.append(f"{len(self._images) - added:,} not")
+        if evicted:
+            parts.append(f"{evicted:,} evicted")
+        say(f"{', '.join(parts)}: {count(total, 'entry', 'entries')} in {near(self._place.path)}")

@@ -1,0 +1,152 @@
+"""`reverie cache`: the commands that change a cache, or repair it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from reverie.cli.output import count, json_line, near, say, show
+from reverie.cli.params import JsonObject, SizeLimit, cache_option, json_option, spelled_out
+from reverie.cli.place import Place, known_ids, open_cache
+
+__all__ = ["add", "check", "clear", "convert", "pin", "remove", "unpin"]
+
+_IDS = click.argument("cache_ids", metavar="ID...", nargs=-1, required=True)
+
+
+@click.command(
+    "add", epilog="JSON: a line an image with image, cache_id, error (one of the two is null), evicted (ids)."
+)
+@click.argument("images", metavar="IMAGES...", nargs=-1, required=True)
+@click.option("--prompt", default="", metavar="TEXT", help="The prompt they were made with.")
+@click.option("--params", type=JsonObject(), metavar="JSON", help="How they were made: a JSON object.")
+@click.option(
+    "--encoder",
+    default="descriptor",
+    show_default=True,
+    metavar="NAME",
+    help="What makes the embeddings (see `reverie parts`); none for no embedding.",
+)
+@click.option("--pin", is_flag=True, help="Keep them from eviction.")
+@click.option(
+    "--max-size",
+    type=SizeLimit(),
+    metavar="N|none",
+    help="Evict the least recently used past N entries.  [default: none]",
+)
+@cache_option
+@json_option
+def add(images: Sequence[str], place: Place, as_json: bool, **how: Any) -> None:
+    """Encode images and store them; the cache is made when it is not there.
+
+    IMAGES are files, stored byte for byte; - reads their names from standard input, one a line. An
+    image that cannot be used is named, the others are added, and the exit code is 1.
+
+    Adding evicts nothing unless --max-size is given; the limit holds for this command, it is not
+    stored in the cache.
+    """
+    from reverie.cli.adding import Adding
+
+    job = Adding(list(spelled_out(images)), place, as_json=as_json, **how)
+    if not job.run():
+        raise click.exceptions.Exit(1)
+
+
+@click.command("pin")
+@_IDS
+@cache_option
+def pin(cache_ids: Sequence[str], place: Place) -> None:
+    """Keep entries from eviction. With an unknown ID nothing is changed; - reads IDs from standard input."""
+    with open_cache(place) as opened:
+        for cache_id in known_ids(opened, spelled_out(cache_ids)):
+            opened.pin(cache_id)
+            say(f"pinned {cache_id}")
+
+
+@click.command("unpin")
+@_IDS
+@cache_option
+def unpin(cache_ids: Sequence[str], place: Place) -> None:
+    """Let eviction take entries again. With an unknown ID nothing is changed; - reads IDs from standard input."""
+    with open_cache(place) as opened:
+        for cache_id in known_ids(opened, spelled_out(cache_ids)):
+            opened.unpin(cache_id)
+            say(f"unpinned {cache_id}")
+
+
+@click.command("remove")
+@_IDS
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@cache_option
+def remove(cache_ids: Sequence[str], yes: bool, place: Place) -> None:
+    """Delete entries with their images, pinned or not.
+
+    Asks first in a terminal. With an unknown ID nothing is removed; - reads IDs from standard input.
+    """
+    from reverie.cli.asking import agreed
+
+    with open_cache(place) as opened:
+        ids = known_ids(opened, spelled_out(cache_ids))
+        agreed(f"Remove {count(len(ids), 'entry', 'entries')} and the images?", yes, scripts_may=True)
+        for cache_id in ids:
+            opened.remove(cache_id)
+            say(f"removed {cache_id}")
+
+
+@click.command("clear")
+@click.option("--yes", is_flag=True, help="Do not ask; needed outside of a terminal.")
+@click.option("--keep-pinned", is_flag=True, help="Leave pinned entries.")
+@cache_option
+def clear(yes: bool, keep_pinned: bool, place: Place) -> None:
+    """Delete all entries with their images. Their ids are not used again."""
+    from reverie.cli.asking import agreed
+
+    with open_cache(place) as opened:
+        before = len(opened)
+        what = "all entries but the pinned ones" if keep_pinned else "all entries"
+        agreed(f"Remove {what} of {near(place.path)} ({before:,} in it) and the images?", yes)
+        opened.clear(keep_pinned=keep_pinned)
+        say(f"removed {count(before - len(opened), 'entry', 'entries')} from {near(place.path)}")
+
+
+@click.command(
+    "check",
+    epilog="JSON: folder, entries, ok, fixed, problems and remaining (lists of kind, subject, message, "
+    "action); remaining is what a repair left.",
+)
+@click.option("--fix", is_flag=True, help="Also repair.")
+@cache_option
+@json_option
+def check(fix: bool, place: Place, as_json: bool) -> None:
+    """Compare index and files, also of a cache that cannot be opened.
+
+    Exit code 3 when there are problems (after --fix: when some are left). A repair destroys nothing:
+    files go to lost+found/, records to a file beside the index.
+    """
+    from reverie.cli.checking import inspect, report, result
+
+    found, remaining = inspect(place, fix)
+    if as_json:
+        json_line(result(found, remaining))
+    else:
+        show(*report(found, remaining, place))
+    if remaining:
+        raise click.exceptions.Exit(3)
+
+
+@click.command("convert")
+@click.option(
+    "--to", "kind", required=True, metavar="json|sqlite", help="The specification's file, or a database."
+)
+@cache_option
+def convert(kind: str, place: Place) -> None:
+    """Write the index in another form. Nothing is lost, and the old one is kept aside."""
+    from reverie.cache.convert import convert as convert_index
+
+    changed = convert_index(place.path, kind)
+    with open_cache(place) as opened:
+        entries = count(len(opened), "entry", "entries")
+        state = "is now" if changed else "was already"
+        say(f"the index of {near(place.path)} {state} {opened.index_kind} ({entries})")
