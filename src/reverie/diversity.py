@@ -1,10 +1,13 @@
 """How varied a set of unit vectors is: pure measures, no state.
 
 Each takes ``(n, d)`` float32 rows of unit length. "Effective images" is the Vendi score: n
-identical rows count as 1, n orthogonal rows as n.
+identical rows count as 1, n orthogonal rows as n. All raise InputError for vectors that are not
+``(n, d)``, or hold NaN or infinity.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -30,7 +33,8 @@ def vendi(matrix: Vectors) -> float:
     gram = rows @ rows.T if count <= dimensions else rows.T @ rows
     shares = np.linalg.eigvalsh(gram / count)
     shares = shares[shares > 1e-12]
-    return float(np.exp(-np.sum(shares * np.log(shares))))
+    shares /= shares.sum()  # of rounded rows they add up to nearly 1 only
+    return min(float(max(1.0, np.exp(-np.sum(shares * np.log(shares))))), float(min(count, dimensions)))
 
 
 def mean_pairwise(matrix: Vectors) -> float:
@@ -49,21 +53,29 @@ def mean_pairwise(matrix: Vectors) -> float:
 
 
 def steps(matrix: Vectors) -> list[float]:
-    """1 - cosine between each row and the one before: n-1 numbers in [0, 2]."""
+    """1 - cosine between each row and the one before: n-1 numbers in [0, 2]; none for an empty set."""
     rows = _checked(matrix)
-    return [float(step) for step in 1.0 - np.sum(rows[1:] * rows[:-1], axis=1)]
+    apart = 1.0 - np.sum(rows[1:] * rows[:-1], axis=1)
+    return [float(step) for step in np.clip(apart, 0.0, 2.0)]
 
 
 def hard_cuts(matrix: Vectors, cut: float = 0.3) -> int:
-    """How many steps are larger than ``cut``."""
+    """How many steps (see `steps`) are larger than ``cut``."""
     return sum(step > cut for step in steps(matrix))
 
 
 def novelty(vector: Vectors, earlier: Vectors) -> float:
-    """1 - the highest cosine of one vector ``(d,)`` to earlier ones ``(n, d)``; 1 when there are none."""
+    """1 - the highest cosine of one vector ``(d,)`` to earlier ones ``(n, d)``.
+
+    Returns:
+        In [0, 2]: 0 when it was there before; 1 when there are no earlier ones.
+    """
     if len(earlier) == 0:
         return 1.0
-    return float(1.0 - np.max(np.vecdot(earlier, vector)))
+    highest = float(np.max(np.vecdot(earlier, vector)))
+    if not math.isfinite(highest):
+        raise InputError("the vectors hold NaN or infinity")
+    return min(2.0, max(0.0, 1.0 - highest))
 
 
 def replay(matrix: Vectors, lag: int = 30, same: float = 0.95) -> float:
@@ -71,7 +83,12 @@ def replay(matrix: Vectors, lag: int = 30, same: float = 0.95) -> float:
 
     Returns:
         In [0, 1], of the rows that have such an earlier row; 0 when none has.
+
+    Raises:
+        InputError: Also for a ``lag`` below 1: every row repeats itself.
     """
+    if lag < 1:
+        raise InputError(f"lag must be at least 1, got {lag}")
     rows = _checked(matrix).astype(np.float32)
     if len(rows) <= lag:
         return 0.0
@@ -80,7 +97,10 @@ def replay(matrix: Vectors, lag: int = 30, same: float = 0.95) -> float:
 
 
 def motifs(matrix: Vectors, apart: float = 0.6) -> int:
-    """How many different motifs: a row leads a new one when its cosine to all leaders is below ``apart``."""
+    """How many different motifs: a row leads a new one when its cosine to all leaders is below ``apart``.
+
+    Depends on the order of the rows; 0 for an empty set.
+    """
     rows = _checked(matrix).astype(np.float32)
     leaders: list[int] = []
     for index, row in enumerate(rows):

@@ -6,16 +6,16 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.cache.manager import CacheManager
 from reverie.entry import CacheEntry
+from reverie.errors import InputError
 from reverie.pixels import ImageLike, Pixels, pixels_from_bytes
-from reverie.protocols import Encoder
-from reverie.vectors import Embedding, EmbeddingSet
+from reverie.protocols import Encoder, TextEncoder
+from reverie.vectors import Embedding, EmbeddingSet, as_embedding
 
 __all__ = ["ImageMemory", "Remembered"]
 
@@ -49,6 +49,12 @@ class ImageMemory:
     Attributes:
         cache: The `CacheManager`.
         matcher: The `AestheticMatcher`.
+
+    Raises:
+        InputError: Options of a new cache together with an open one.
+        UnknownNameError: No encoder of that name.
+
+        And what `CacheManager` raises.
     """
 
     def __init__(
@@ -59,14 +65,20 @@ class ImageMemory:
         seed: int | None = None,
         **options: Any,
     ) -> None:
-        self._owns_cache = not isinstance(cache, CacheManager)
         self.matcher = AestheticMatcher(encoder, seed=seed)
-        self.cache = (
-            cache if isinstance(cache, CacheManager) else CacheManager(cache, max_size, seed=seed, **options)
-        )
-        self._lock = threading.Lock()
-        self._gone: list[str] = []
-        self.cache.on_evicted.append(lambda entry: self._gone.append(entry.cache_id))
+        if isinstance(cache, CacheManager):
+            if options:
+                raise InputError(f"the cache is open already: give {', '.join(options)} to CacheManager")
+            self.cache, self._owns_cache = cache, False
+        else:
+            self.cache, self._owns_cache = CacheManager(cache, max_size, seed=seed, **options), True
+        self._adding = threading.local()  # the cache tells of evictions in the thread that adds
+        self.cache.on_evicted.append(self._note_evicted)
+
+    def _note_evicted(self, entry: CacheEntry) -> None:
+        gone: list[str] | None = getattr(self._adding, "gone", None)
+        if gone is not None:
+            gone.append(entry.cache_id)
 
     def remember(
         self,
@@ -84,21 +96,32 @@ class ImageMemory:
             frame: A path, a PIL image or an ``(h, w, 3)`` uint8 array.
             prompt: The prompt it was made with.
             generation_params: How it was made.
-            embedding: Its vector, when the caller has it already.
+            embedding: Its vector, when the caller has it already; one without a stamp is taken as
+                this memory's encoder's.
             parents: Ids of the entries it was made from.
             pinned: Whether eviction may never take it.
 
         Raises:
             ImageError: The frame cannot be used.
+            ParamsError: ``generation_params`` holds what JSON cannot.
+            EmbeddingError: ``embedding`` is NaN, infinite, zero or of another length.
+            EncoderMismatchError: Another encoder made ``embedding``: it could never be recalled here.
+            CacheFullError: The limit is reached and all entries are pinned.
             StorageError: The disk refused.
         """
-        vector = self.matcher.encode_image(frame) if embedding is None else embedding
-        with self._lock:
-            self._gone.clear()
+        vector = self.matcher.encode_image(frame) if embedding is None else self._own(embedding)
+        gone = self._adding.gone = []
+        try:
             cache_id = self.cache.add(
                 frame, prompt, generation_params, vector, parents=parents, pinned=pinned
             )
-            return Remembered(cache_id, vector, tuple(self._gone))
+        finally:
+            self._adding.gone = None
+        return Remembered(cache_id, vector, tuple(gone))
+
+    def _own(self, embedding: Embedding) -> Embedding:
+        encoder = self.matcher.encoder
+        return as_embedding(embedding, encoder=encoder.name, dimensions=encoder.dimensions)
 
     def recall(
         self, image_or_text: ImageLike | Embedding, k: int = 5, threshold: float | None = None
@@ -113,7 +136,8 @@ class ImageMemory:
 
         Raises:
             ImageError: The image cannot be used.
-            InputError: A text was given and the encoder knows pictures only.
+            InputError: A text was given and the encoder knows pictures only; ``k`` is negative.
+            EncoderMismatchError: An embedding of another encoder was given.
         """
         target = self._target(image_or_text)
         found = self.matcher.find_similar(target, self.embeddings(), threshold, k)
@@ -123,7 +147,13 @@ class ImageMemory:
     def _target(self, query: ImageLike | Embedding) -> Embedding:
         if isinstance(query, Embedding):
             return query
-        if isinstance(query, str) and not Path(query).is_file():
+        # os.path.isfile: Path.is_file raises for a text that is too long to be a file name.
+        if isinstance(query, str) and not os.path.isfile(query):  # noqa: PTH113
+            if not isinstance(self.matcher.encoder, TextEncoder):
+                raise InputError(
+                    f"there is no file {query!r}, and the encoder {self.matcher.encoder.name!r} knows "
+                    "pictures only, no texts"
+                )
             return self.matcher.encode_text(query)
         return self.matcher.encode_image(query)
 
@@ -137,6 +167,7 @@ class ImageMemory:
         Raises:
             EntryNotFoundError: No entry of that id.
             ImageError: Its file is gone or broken.
+            StorageError: Its file cannot be read.
             UnsafePathError: Its file is a link that leads out of the cache.
         """
         return pixels_from_bytes(self.cache.read_image(cache_id), name=cache_id)
@@ -145,7 +176,9 @@ class ImageMemory:
         return len(self.cache)
 
     def close(self) -> None:
-        """Close the cache, unless it was handed in open."""
+        """Close the cache, unless it was handed in open; calling it twice is fine."""
+        if self._note_evicted in self.cache.on_evicted:
+            self.cache.on_evicted.remove(self._note_evicted)
         if self._owns_cache:
             self.cache.close()
 

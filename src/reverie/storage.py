@@ -9,12 +9,23 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 from reverie.errors import StorageError
 
-__all__ = ["PARTIAL_PREFIX", "partial_name", "replace_file", "storage_error", "sync_folder", "write_new"]
+__all__ = [
+    "PARTIAL_PREFIX",
+    "keep_aside",
+    "partial_name",
+    "publish_new",
+    "replace_file",
+    "storage_error",
+    "sync_folder",
+    "write_new",
+]
 
 PARTIAL_PREFIX = ".partial-"
 """Files of this name are unfinished writes; nothing ever reads them."""
@@ -27,6 +38,8 @@ _ADVICE = {
     errno.EACCES: "permission denied: check who owns the cache folder",
     errno.EPERM: "permission denied: check who owns the cache folder",
 }
+
+_FOLDERS_NOT_FLUSHED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network and user-space file systems
 
 
 def storage_error(doing: str, exc: OSError) -> StorageError:
@@ -94,6 +107,49 @@ def replace_file(path: Path, chunks: Iterable[bytes], *, durable: bool = True) -
         raise storage_error(f"write {path}", exc) from exc
 
 
+def publish_new(temporary: Path, path: Path) -> None:
+    """Give a finished file its name unless another process made that file meanwhile; never replaces one.
+
+    Raises:
+        OSError: As the system reports it.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            temporary.rename(path)
+    sync_folder(path.parent)
+
+
+def keep_aside(path: Path, why: str, *, companions: Iterable[str] = ()) -> Path:
+    """Copy a file to ``<name>.<why>-<time>``, a name that nothing opens.
+
+    Args:
+        path: The file.
+        why: One word for the name of the copy, such as ``damaged``.
+        companions: Endings of files that belong to it and are copied along where they exist.
+
+    Returns:
+        The copy.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+    aside = path.with_name(f"{path.name}.{why}-{datetime.now().strftime('%Y%m%d-%H%M%S-%f')}")
+    try:
+        shutil.copy2(path, aside)
+        for ending in companions:
+            companion = path.with_name(path.name + ending)
+            if companion.exists():
+                shutil.copy2(companion, aside.with_name(aside.name + ending))
+        sync_folder(path.parent)
+    except OSError as exc:
+        raise storage_error(f"keep {path} aside", exc) from exc
+    return aside
+
+
 def sync_folder(folder: Path) -> None:
     """Flush the names in a folder to the disk, where the system can (Windows does it by itself)."""
     if os.name == "nt":
@@ -101,5 +157,8 @@ def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as exc:
+        if exc.errno not in _FOLDERS_NOT_FLUSHED:
+            raise
     finally:
         os.close(handle)

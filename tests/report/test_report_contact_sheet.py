@@ -34,11 +34,15 @@ def test_tiles_are_the_frames(run):
 
 
 def test_injections_are_marked_in_the_arms_colour(tmp_path):
-    """The colour of the loop with memory appears with its ticks; without injections there is no footer."""
+    """A tick stands where the memory came in; without injections there are neither ticks nor footer."""
     plain = load_run(write_run(tmp_path / "plain", arms=("without",)))
     both = load_run(write_run(tmp_path / "with", arms=("with",)))
-    assert has_colour(contact_sheet(both), arm_colour(1))
-    assert contact_sheet(plain).height < contact_sheet(both).height
+    colour = ImageColor.getrgb(arm_colour(1))
+    sheet = contact_sheet(both)
+    # Injected after frame 15: tile 10 shows frame 16, so its tick stands at that tile's right edge.
+    assert sheet_numbers(both)[9] == 16
+    assert [sheet.getpixel((1606 + at, 388)) == colour for at in range(5)] == [False, True, True, True, False]
+    assert contact_sheet(plain).height < sheet.height
 
 
 def test_a_missing_frame_leaves_a_quiet_field(run_folder):

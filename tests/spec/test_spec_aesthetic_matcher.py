@@ -1,4 +1,4 @@
-"""The specification, "AestheticMatcher (cache/aesthetic_matcher.py)": a test a sentence. Docstrings quote it."""
+"""The specification, "AestheticMatcher": a test a sentence; docstrings quote it."""
 
 from __future__ import annotations
 

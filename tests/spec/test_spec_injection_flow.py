@@ -1,4 +1,4 @@
-"""The specification, "Usage in Generation Loop", "Cache Injection Flow", "Performance Notes" and "Testing"."""
+"""The specification, from "Usage in Generation Loop" to "Testing": a test a sentence; docstrings quote it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +17,8 @@ from reverie.vectors import Embedding, Vectors, as_embedding, cosine
 
 __all__ = ["AestheticMatcher"]
 
+_AT_ONCE = 32  # images decoded and encoded together: a long batch must not fill the memory with pixels
+
 
 class AestheticMatcher:
     """Finds visually similar images by their embeddings (the specification's strategy pattern).
@@ -28,11 +31,16 @@ class AestheticMatcher:
 
     Raises:
         UnknownNameError: No encoder of that name.
+        InputError: Neither a name nor an encoder.
     """
 
     def __init__(self, encoder: str | Encoder = "clip", seed: int | None = None) -> None:
         if isinstance(encoder, str) and encoder not in registry.names("encoders"):
             registry.load("encoders", encoder)  # raises with the names that exist
+        if not isinstance(encoder, str) and (
+            isinstance(encoder, type) or not hasattr(encoder, "encode_batch")
+        ):
+            raise InputError(f"encoder must be a registered name or an Encoder object, got {encoder!r}")
         self._encoder = encoder
         self._rng = np.random.default_rng(seed)
 
@@ -56,34 +64,43 @@ class AestheticMatcher:
 
         Raises:
             ImageError: The image is missing, broken or of a wrong shape.
+            StorageError: The file cannot be read.
+            EmbeddingError: The encoder returned no vectors of its own length.
             MissingDependencyError: The encoder is not installed.
         """
-        return self._stamped(self._run([to_pixels(image_path)]))[0]
+        return self._vectors([to_pixels(image_path)])[0]
 
     def encode_images(self, images: Sequence[ImageLike]) -> Vectors:
         """The embeddings of n images, in their order.
 
         Returns:
-            ``(n, d)`` float32, rows of unit length; ``(0, d)`` for no images.
+            ``(n, d)`` float32, rows of unit length, read-only; ``(0, d)`` for no images. Each row is
+            an `Embedding` with the encoder's name, bit for bit that of `encode_image`.
 
         Raises:
             ImageBatchError: Some images cannot be used: it names each by its position, and holds the
                 embeddings of all the others.
+            StorageError: A file cannot be read.
+            EmbeddingError: The encoder returned no vectors of its own length.
+            MissingDependencyError: The encoder is not installed.
         """
-        frames: list[Pixels] = []
+        if isinstance(images, (str, bytes)):
+            raise InputError(
+                f"images must be a sequence of images, got the text {images!r}: use encode_image"
+            )
+        rows: list[Embedding] = []
         indices: list[int] = []
         failures: dict[int, ImageError] = {}
-        for index, image in enumerate(images):
-            try:
-                frames.append(to_pixels(image))
-                indices.append(index)
-            except ImageError as exc:
-                failures[index] = exc
-        vectors = self._run(frames)
+        numbered = enumerate(images)
+        while part := list(islice(numbered, _AT_ONCE)):
+            sound = dict(_decoded(part, failures))
+            rows.extend(self._vectors(list(sound.values())))
+            indices.extend(sound)
+        vectors = self._matrix(rows)
         if failures:
             listed = "; ".join(f"image {index}: {error}" for index, error in failures.items())
             raise ImageBatchError(
-                f"{len(failures)} of {len(images)} images cannot be encoded: {listed}",
+                f"{len(failures)} of {len(failures) + len(rows)} images cannot be encoded: {listed}",
                 failures,
                 indices,
                 vectors,
@@ -95,6 +112,8 @@ class AestheticMatcher:
 
         Raises:
             InputError: The encoder knows no texts, or ``text`` is not text.
+            EmbeddingError: The encoder returned no vector of its own length.
+            MissingDependencyError: The encoder is not installed.
         """
         encoder = self.encoder
         if not isinstance(text, str):
@@ -104,21 +123,29 @@ class AestheticMatcher:
                 f"the encoder {encoder.name!r} knows pictures only, no texts: "
                 'use AestheticMatcher(encoder="clip") to search by text'
             )
-        return self._stamped(encoder.encode_texts([text]))[0]
+        return self._checked(encoder.encode_texts([text]), 1)[0]
 
-    def _run(self, frames: Sequence[Pixels]) -> Vectors:
+    def _vectors(self, frames: Sequence[Pixels]) -> list[Embedding]:
+        return self._checked(self.encoder.encode_batch(frames), len(frames))
+
+    def _checked(self, vectors: Vectors, count: int) -> list[Embedding]:
+        """What an encoder returned, as unit vectors with its name."""
         encoder = self.encoder
-        vectors = encoder.encode_batch(frames)
-        expected = (len(frames), encoder.dimensions)
-        if vectors.shape != expected:
-            raise EmbeddingError(
-                f"the encoder {encoder.name!r} returned shape {vectors.shape}, expected {expected}"
-            )
-        return vectors
+        got, expected = np.shape(vectors), (count, encoder.dimensions)
+        if got != expected:
+            raise EmbeddingError(f"the encoder {encoder.name!r} returned shape {got}, expected {expected}")
+        what = f"embedding that the encoder {encoder.name!r} returned"
+        return [as_embedding(vector, encoder=encoder.name, what=what) for vector in vectors]
 
-    def _stamped(self, vectors: Vectors) -> list[Embedding]:
-        name = self.encoder.name
-        return [as_embedding(vector, encoder=name) for vector in vectors]
+    def _matrix(self, rows: Sequence[Embedding]) -> Vectors:
+        encoder = self.encoder
+        plain = np.empty((len(rows), encoder.dimensions), dtype=np.float32)
+        for target, row in zip(plain, rows, strict=True):
+            target[:] = row
+        plain.flags.writeable = False
+        matrix = plain.view(Embedding)  # so that each row knows its encoder
+        matrix.encoder = encoder.name
+        return matrix
 
     def find_similar(
         self,
@@ -174,3 +201,14 @@ class AestheticMatcher:
     def describe_similarity(self, similarity: float) -> str:
         """The specification's words for a similarity, from "nearly identical" to "different aesthetic"."""
         return describe_similarity(similarity)
+
+
+def _decoded(
+    part: Sequence[tuple[int, ImageLike]], failures: dict[int, ImageError]
+) -> Iterator[tuple[int, Pixels]]:
+    """Position and pixels of each image that can be used; the others go to ``failures``."""
+    for index, image in part:
+        try:
+            yield index, to_pixels(image)
+        except ImageError as exc:
+            failures[index] = exc

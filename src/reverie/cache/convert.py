@@ -8,6 +8,7 @@ from pathlib import Path
 from reverie import registry
 from reverie.errors import ConfigError, IndexCorruptError
 from reverie.protocols import IndexBackend
+from reverie.storage import keep_aside
 
 __all__ = ["convert", "index_on_disk"]
 
@@ -63,6 +64,8 @@ def convert(folder: str | os.PathLike[str], to: str, *, lock_timeout: float = 10
     try:
         source.poll()
         with source.write() as (writer, _):
+            if target.path.exists() and not target.retired():
+                keep_aside(target.path, "replaced")  # another program's: this cache did not use it
             records = source.read([brief.cache_id for brief in source.everything()])
             target.replace_all(records, source.next_number(), source.extra())
             writer.retire()

@@ -10,11 +10,13 @@ are kept.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import orjson
@@ -35,6 +37,9 @@ from reverie.vectors import Embedding
 __all__ = ["JsonIndex"]
 
 VERSION = "1.0"
+_ENTRY = re.compile(r'\{\s*"cache_id"')
+_LOOK_FOR_LOCK = 0.005  # seconds between two tries: a write takes a few milliseconds
+_HIGHEST_NUMBER = 10**15  # as many digits as an id may have
 _TOP_KEYS = ("version", "last_updated", "entry_count", "next_id", "trash", "entries")
 
 
@@ -69,7 +74,11 @@ class JsonIndex:
     def __init__(self, folder: Path, *, shown: str = "", lock_timeout: float = 10.0) -> None:
         self.path = folder / "metadata" / "cache_index.json"
         self._counter = self.path.with_name("next_id")
-        self._prefix = f"{Path(os.path.normpath(shown or folder.name)).as_posix()}/images/"
+        self._folder = folder
+        self._prefix = _prefix(shown or folder.name)
+        self._from_elsewhere = Path(shown).is_absolute() or ".." in Path(shown).parts
+        self._other = self.path.with_suffix(".sqlite")  # where the other kind of index would be
+        self._other_before = self._other.exists()
         self._lock = FileLock(self.path.with_suffix(".lock"), timeout=lock_timeout, thread_local=False)
         self._state = _State()
         self._seen: tuple[int, ...] | None = None
@@ -126,18 +135,13 @@ class JsonIndex:
         return self._state.next_number
 
     def salvage(self) -> tuple[list[Record], int]:
-        """The readable entries of a damaged file (one stands on a line), and a number above all its ids."""
+        """The readable entries of a damaged file, and a number above all its ids."""
         try:
             data = self.path.read_bytes()
         except OSError:
             return [], self._stored_counter()
-        try:
-            content = orjson.loads(data)
-            found = content["entries"] if isinstance(content, dict) else []
-        except (orjson.JSONDecodeError, KeyError):
-            found = _readable_lines(data)
         records: dict[str, Record] = {}
-        for raw in found if isinstance(found, list) else []:
+        for raw in _readable_entries(data.decode(errors="replace")):
             with contextlib.suppress(IndexCorruptError, UnsafePathError):
                 record = record_from_json(raw, len(records) + 1)
                 records.setdefault(record.cache_id, record)
@@ -168,15 +172,17 @@ class JsonIndex:
             self._lock.release()
 
     def _refuse_if_converted(self) -> None:
-        if self._seen is not None and not self.path.exists() and self.path.with_suffix(".sqlite").exists():
+        if self.path.exists() or not self._other.exists():
+            return
+        if self._seen is not None or not self._other_before:
             raise CacheClosedError(
-                f"{self.path} was converted to another kind of index by another process: open the cache again"
+                f"{self.path} gave way to another kind of index by another process: open the cache again"
             )
 
     def _acquire(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
+            self._lock.acquire(poll_interval=_LOOK_FOR_LOCK)
         except Timeout as exc:
             raise LockTimeoutError(
                 f"another process is writing to {self.path} for more than {self._lock.timeout:g} s: "
@@ -218,12 +224,15 @@ class JsonIndex:
         if state.next_number != self._state.next_number:
             self._remember_counter(state.next_number)
         self._state = state
-        self._remember_file(os.open(self.path, os.O_RDONLY))
+        try:
+            self._remember_file(os.open(self.path, os.O_RDONLY))
+        except OSError:  # written all the same: read it again at the next look
+            self._seen = None
 
     def _remember_counter(self, number: int) -> None:
         # A second place for the counter: other programs drop keys of ours when they write the index.
         with contextlib.suppress(OSError):
-            self._counter.write_text(str(number))
+            replace_file(self._counter, [str(number).encode()], durable=False)
 
     def _stored_counter(self) -> int:
         try:
@@ -249,8 +258,14 @@ class JsonIndex:
             return
         except OSError as exc:
             raise StorageError(f"cannot read {self.path}: {exc.strerror or exc}") from exc
+        try:
+            self._state = self._parse(data)
+        except BaseException:
+            os.close(
+                held
+            )  # not remembered: every later look finds it damaged again, and no write replaces it
+            raise
         self._remember_file(held)
-        self._state = self._parse(data)
 
     def _remember_file(self, handle: int) -> None:
         """Know this version of the file again by the handle's inode, time and size."""
@@ -280,6 +295,7 @@ class JsonIndex:
             raise self._corrupt(f"version {content['version']!r}, but only {VERSION!r} is known here")
         if not isinstance(content["entries"], list):
             raise self._corrupt("'entries' is not a list")
+        self._keep_prefix(content["entries"])
         state = _State()
         for position, raw in enumerate(content["entries"], start=1):
             self._add_record(state, raw, position)
@@ -289,6 +305,19 @@ class JsonIndex:
             state.trash = [name for name in trash if isinstance(name, str) and Path(name).name == name]
         state.other = {key: value for key, value in content.items() if key not in _TOP_KEYS}
         return state
+
+    def _keep_prefix(self, entries: list[Any]) -> None:
+        """Go on writing a relative ``image_path`` as the file has it when the cache was opened from elsewhere.
+
+        The program that records it so is started where it leads to the images; the folder it was
+        opened by here, absolute or through "..", would not be found from there, or only on this machine.
+        """
+        path = entries[0].get("image_path") if entries and isinstance(entries[0], dict) else None
+        if not self._from_elsewhere or not isinstance(path, str) or "\\" in path:
+            return
+        *folder, images = PurePosixPath(path).parent.parts or ("",)
+        if folder and images == "images" and self._folder.parts[-len(folder) :] == tuple(folder):
+            self._prefix = "/".join((*folder, images, ""))
 
     def _add_record(self, state: _State, raw: Any, position: int) -> None:
         try:
@@ -304,7 +333,7 @@ class JsonIndex:
 
     def _next_number(self, content: dict[str, Any], state: _State) -> int:
         stored = content.get("next_id")
-        if not isinstance(stored, int) or isinstance(stored, bool) or stored < 1:
+        if not isinstance(stored, int) or isinstance(stored, bool) or not 0 < stored < _HIGHEST_NUMBER:
             stored = self._stored_counter()
         highest = max((cache_number(cache_id) for cache_id in state.records), default=0)
         return max(stored, highest + 1, len(state.records) + 1)
@@ -372,12 +401,26 @@ class _Writer:
             self.changed = True
 
 
-def _readable_lines(data: bytes) -> list[Any]:
-    found = []
-    for line in data.splitlines():
-        with contextlib.suppress(orjson.JSONDecodeError):
-            found.append(orjson.loads(line.strip().rstrip(b",")))
-    return [raw for raw in found if isinstance(raw, dict)]
+def _readable_entries(text: str) -> Iterator[Any]:
+    """Every whole object that starts with a ``cache_id``, whatever stands around it."""
+    decoder = json.JSONDecoder()
+    position = 0
+    while found := _ENTRY.search(text, position):
+        try:
+            raw, position = decoder.raw_decode(text, found.start())
+            yield raw
+        except (ValueError, RecursionError):
+            position = found.end()
+
+
+def _prefix(folder: str) -> str:
+    """What stands before a file name in ``image_path``; no folder where its name is not text."""
+    prefix = f"{Path(os.path.normpath(folder)).as_posix()}/images/"
+    try:
+        prefix.encode()
+    except UnicodeEncodeError:
+        return "images/"
+    return prefix
 
 
 def _brief(record: Record) -> Brief:

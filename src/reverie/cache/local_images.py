@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,22 @@ from reverie.storage import partial_name, storage_error, sync_folder, write_new
 __all__ = ["LocalImages"]
 
 _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}  # else the format's own name
+_XMP = "XML:com.adobe.xmp"  # where PNG keeps it
 _PNG_MODES = {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}
-_DECODE_ERRORS = (OSError, ValueError, SyntaxError, TypeError, EOFError, IndexError, KeyError)
+_DECODE_ERRORS = (
+    ArithmeticError,
+    AttributeError,  # a PIL image that was closed
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    Warning,  # where the program turns warnings into errors
+    struct.error,
+)
+"""What Pillow raises on broken and hostile files."""
 
 
 class LocalImages:
@@ -68,15 +83,20 @@ class LocalImages:
         """Rename a staged image and flush the folder.
 
         Raises:
-            StorageError: The name is taken, or the disk refused.
+            StorageError: The name is taken, or the disk refused; nothing has that name then but what had it.
         """
+        path = self._root / image_name
         if self.exists(image_name):
-            raise StorageError(f"{self._root / image_name} exists already: it is not overwritten")
+            raise StorageError(f"{path} exists already: it is not overwritten")
         try:
-            Path(staged.token).rename(self._root / image_name)
-            sync_folder(self._root)
+            Path(staged.token).rename(path)
+            try:
+                sync_folder(self._root)
+            except OSError:
+                path.rename(staged.token)
+                raise
         except OSError as exc:
-            raise storage_error(f"store {self._root / image_name}", exc) from exc
+            raise storage_error(f"store {path}", exc) from exc
 
     def discard(self, staged: Staged) -> None:
         """Delete a staged image that is not wanted; gone already is fine."""
@@ -123,8 +143,10 @@ def _file_bytes(path: str | os.PathLike[str]) -> tuple[bytes, str]:
     name = os.fspath(path)
     try:
         data = Path(path).read_bytes()
-    except FileNotFoundError as exc:
+    except (FileNotFoundError, NotADirectoryError) as exc:
         raise ImageNotFoundError(f"no image at {name!r}") from exc
+    except ValueError as exc:  # a zero character
+        raise ImageNotFoundError(f"{name!r} is not the name of a file: {exc}") from exc
     except IsADirectoryError as exc:
         raise ImageError(f"{name!r} is a folder, not an image file") from exc
     except OSError as exc:
@@ -166,12 +188,16 @@ def _check_whole(image: Image.Image, kind: str) -> None:
 
 
 def _png_bytes(image: Any) -> tuple[bytes, str]:
-    if isinstance(image, Image.Image) and image.mode in _PNG_MODES and 0 not in image.size:
-        try:
+    if not isinstance(image, Image.Image):
+        return _save_png(to_image(image), {}), ".png"
+    try:
+        if image.mode in _PNG_MODES and 0 not in image.size:
             return _save_png(image, _png_metadata(image)), ".png"
-        except _DECODE_ERRORS as exc:
-            raise ImageError(f"the image cannot be stored as PNG: {exc}") from exc
-    return _save_png(to_image(image), {}), ".png"
+        return _save_png(to_image(image), {"pnginfo": _texts(image)}), ".png"
+    except ImageError:
+        raise
+    except _DECODE_ERRORS as exc:
+        raise ImageError(f"the image cannot be stored as PNG: {exc}") from exc
 
 
 def _save_png(image: Image.Image, metadata: dict[str, Any]) -> bytes:
@@ -181,15 +207,26 @@ def _save_png(image: Image.Image, metadata: dict[str, Any]) -> bytes:
 
 
 def _png_metadata(image: Image.Image) -> dict[str, Any]:
-    text = PngImagePlugin.PngInfo()
-    for key, value in image.info.items():
-        if isinstance(key, str) and isinstance(value, str):
-            text.add_itxt(key, value)
-    metadata: dict[str, Any] = {"pnginfo": text}
-    exif = image.getexif()
-    if exif:
-        metadata["exif"] = exif.tobytes()
+    metadata: dict[str, Any] = {"pnginfo": _texts(image)}
+    with contextlib.suppress(*_DECODE_ERRORS):  # broken EXIF beside sound pixels
+        exif = image.getexif()
+        if exif:
+            metadata["exif"] = exif.tobytes()
     for key in ("icc_profile", "dpi", "transparency"):
         if image.info.get(key) is not None:
             metadata[key] = image.info[key]
     return metadata
+
+
+def _texts(image: Image.Image) -> PngImagePlugin.PngInfo:
+    """The texts that an image carries, as PNG chunks; a key that PNG cannot hold is passed over."""
+    texts = PngImagePlugin.PngInfo()
+    found = dict(image.info)
+    xmp = found.get("xmp")
+    if isinstance(xmp, bytes):
+        found.setdefault(_XMP, xmp.decode(errors="replace"))
+    for key, value in found.items():
+        if isinstance(key, str) and isinstance(value, str) and 0 < len(key) < 80:
+            with contextlib.suppress(UnicodeError):
+                texts.add_itxt(key, value)
+    return texts

@@ -13,6 +13,7 @@ import contextlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,27 +28,32 @@ from numpy.typing import ArrayLike
 
 from reverie import registry
 from reverie.cache.check import CheckReport, check_cache
-from reverie.cache.convert import index_on_disk
 from reverie.cache.mirror import Mirror
+from reverie.cache.settings import (
+    check_folder,
+    check_limit,
+    check_parents,
+    check_text,
+    check_timeout,
+    choose_index,
+    read_config,
+)
 from reverie.entry import CacheEntry, Record, encode_params
 from reverie.errors import (
     CacheClosedError,
     CacheError,
     CacheFullError,
-    ConfigError,
     EmbeddingError,
     EntryNotFoundError,
-    InputError,
     StorageError,
 )
 from reverie.pixels import ImageLike
-from reverie.protocols import EvictionPolicy, ImageStore, IndexBackend, IndexWriter, Staged
+from reverie.protocols import Changes, EvictionPolicy, ImageStore, IndexBackend, IndexWriter, Staged
 from reverie.storage import storage_error
 from reverie.vectors import Embedding, EmbeddingSet, as_embedding
 
 __all__ = ["CacheManager"]
 
-_JSON_UP_TO = 500  # entries: past that, rewriting a JSON file at every add costs too much
 _LOOK_EVERY_NS = 200_000  # `get` looks for other processes' changes at most every 0.2 ms
 _INHERITED: list[IndexBackend] = []  # indexes opened before a fork: never used, never closed here
 
@@ -77,7 +83,8 @@ class CacheManager:
         on_evicted: Functions called with each `CacheEntry` after eviction took it.
 
     Raises:
-        ConfigError: A configuration without its keys, or an index kind that contradicts the disk.
+        ConfigError: A configuration without its keys, a value of a wrong type, or an index kind that
+            contradicts the disk.
         UnknownNameError: No eviction policy or index of that name.
         IndexCorruptError: The index cannot be read; it is left as it is.
         StorageError: The folder cannot be made or read.
@@ -98,11 +105,10 @@ class CacheManager:
         lock_timeout: float = 10.0,
     ) -> None:
         if isinstance(folder, Mapping):
-            folder, max_size = _read_config(folder)
-        _check_limit("max_size", max_size)
-        _check_limit("max_bytes", max_bytes)
-        self._shown = os.fspath(folder)
-        self.cache_dir = Path(folder).expanduser().absolute()
+            folder, max_size = read_config(folder)
+        check_limit("max_size", max_size)
+        check_limit("max_bytes", max_bytes)
+        self._shown, self.cache_dir = check_folder(folder)
         self.image_dir = self.cache_dir / "images"
         self.metadata_dir = self.cache_dir / "metadata"
         self.max_size = max_size
@@ -110,13 +116,16 @@ class CacheManager:
         self.on_added: list[Callable[[CacheEntry], None]] = []
         self.on_evicted: list[Callable[[CacheEntry], None]] = []
         self._eviction = eviction
-        self._lock_timeout = lock_timeout
+        self._lock_timeout = check_timeout(lock_timeout)
         self._rng = np.random.default_rng(seed)
         registry.load("evictions", eviction)
-        self._kind = _choose_index(self.metadata_dir, index, max_size)
+        self._kind = choose_index(self.metadata_dir, index, max_size)
         self._make_folders()
         self._images: ImageStore = registry.create("images", "local", self.image_dir)
         self._closed = False
+        self._lock = threading.RLock()
+        self._newest_use = 0
+        _OPENED.add(self)
         self._open()
         if max(self._surplus(0, 0)) > 0:
             with contextlib.suppress(StorageError):  # a read-only cache can still be looked at
@@ -131,7 +140,6 @@ class CacheManager:
 
     def _open(self) -> None:
         self._pid = os.getpid()
-        self._lock = threading.RLock()
         self._index: IndexBackend = registry.create(
             "indexes", self._kind, self.cache_dir, shown=self._shown, lock_timeout=self._lock_timeout
         )
@@ -174,6 +182,7 @@ class CacheManager:
             pinned: Whether eviction may never take it.
 
         Raises:
+            InputError: ``prompt`` or ``parents`` is not text.
             ImageError: The image is missing, broken, empty or too large.
             ParamsError: ``generation_params`` holds what JSON cannot.
             EmbeddingError: NaN, infinity, zero, or not as long as the other vectors of its encoder.
@@ -182,33 +191,35 @@ class CacheManager:
 
             After any of them the cache is as it was.
         """
-        text = _check_text(prompt)
+        text = check_text(prompt, "the prompt")
+        ancestors = check_parents(parents)
         params = encode_params({} if generation_params is None else generation_params)
         vector = None if embedding is None else as_embedding(embedding, encoder=encoder)
-        if isinstance(parents, str):
-            raise InputError(f"parents must be a sequence of ids, got the text {parents!r}")
+        if vector is not None and vector.encoder is not None:
+            check_text(vector.encoder, "the encoder's name")
         staged = self._images.stage(image_path)
         stored = ""
         try:
             with self._writing() as write:
                 self._check_space(vector)
-                number, stored = self._new_name(write.index, staged)
+                number, name = self._new_name(write.index, staged)
                 record = Record(
                     number=number,
-                    cache_id=Path(stored).stem,
-                    image_name=stored,
+                    cache_id=Path(name).stem,
+                    image_name=name,
                     prompt=text,
                     params=params,
                     embedding=vector,
                     timestamp=datetime.now().isoformat(timespec="microseconds"),
-                    used_ns=time.time_ns(),
+                    used_ns=self._now(),
                     pinned=bool(pinned),
                     content_hash=staged.content_hash,
                     byte_size=staged.byte_size,
-                    parents=tuple(parents),
+                    parents=ancestors,
                 )
                 self._evict(write, adding=record)
-                self._images.commit(staged, stored)
+                self._images.commit(staged, name)
+                stored = name  # ours from here on: without its row nobody else takes that name
                 write.put(record)
         except BaseException:
             self._take_back(staged, stored)
@@ -242,15 +253,16 @@ class CacheManager:
         self._images.discard(staged)
         if stored:
             with self._lock, contextlib.suppress(CacheError):
-                self._mirror.absorb(self._index.poll())
-                if not self._index.read([Path(stored).stem]):
+                self._absorb(self._index.poll())
+                if all(record.image_name != stored for record in self._index.read([Path(stored).stem])):
                     self._images.delete([stored])
 
     def _finish(self, write: _Write) -> None:
         """What follows a commit: delete files, tell the listeners."""
         with contextlib.suppress(StorageError):  # they stay listed as trash and are tried again
             self._images.delete(write.trash)
-            self._deleted.extend(write.trash)
+            with self._lock:
+                self._deleted.extend(write.trash)
         if write.added is not None and self.on_added:
             entry = write.added.entry(self.image_dir / write.added.image_name)
             for added in self.on_added:
@@ -312,8 +324,13 @@ class CacheManager:
             self._look()
             if cache_id not in self._mirror.briefs:
                 return None
-        self._mirror.touch(cache_id, time.time_ns())
+        self._mirror.touch(cache_id, self._now())
         return self._mirror.entry(cache_id)
+
+    def _now(self) -> int:
+        """The time in nanoseconds, whole microseconds (as the JSON index records it), always later than before."""
+        self._newest_use = max(self._newest_use + 1000, time.time_ns() // 1000 * 1000)
+        return self._newest_use
 
     def get_all(self) -> list[CacheEntry]:
         """All entries, oldest first; not a use."""
@@ -449,18 +466,25 @@ class CacheManager:
                 the index; nothing is deleted and no sound entry is touched.
         """
         with self._lock:
-            self.flush()
-            report = check_cache(self.cache_dir, fix=fix, kind=self._kind, lock_timeout=self._lock_timeout)
-            self._look()
+            self._refuse_if_closed()
+            with contextlib.suppress(CacheError):  # a damaged or read-only index can be checked all the same
+                self.flush()
+            report = check_cache(
+                self.cache_dir, fix=fix, kind=self._kind, shown=self._shown, lock_timeout=self._lock_timeout
+            )
+            if report.fixed:
+                self._index.close()  # a damaged database was replaced by a new file
+                self._open()
             return report
 
     def close(self) -> None:
-        """Write the last uses and let go of the files; calling it twice is fine."""
+        """Let go of the files; calling it twice is fine. Last uses that cannot be written are dropped."""
         with self._lock:
             if self._closed:
                 return
             try:
-                self.flush()
+                with contextlib.suppress(CacheError):
+                    self.flush()
             finally:
                 self._closed = True
                 self._index.close()
@@ -481,12 +505,20 @@ class CacheManager:
 
     def _look(self) -> None:
         """Take over what others wrote."""
-        if self._closed:
-            raise CacheClosedError(f"the cache {self._shown!r} is closed: open it again with CacheManager")
+        self._refuse_if_closed()
         if self._pid != os.getpid():
             self._after_fork()
-        self._mirror.absorb(self._index.poll())
+        self._absorb(self._index.poll())
         self._looked_ns = time.monotonic_ns()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise CacheClosedError(f"the cache {self._shown!r} is closed: open it again with CacheManager")
+
+    def _absorb(self, changes: Changes | None) -> None:
+        if changes is not None:
+            self._mirror.absorb(changes)
+            self._spaces = set()
 
     def _look_sometimes(self) -> None:
         if self._closed or time.monotonic_ns() - self._looked_ns > _LOOK_EVERY_NS or self._pid != os.getpid():
@@ -505,7 +537,7 @@ class CacheManager:
             self._look()
             uses, deleted = dict(self._mirror.uses), list(self._deleted)
             with self._index.write() as (index, changes):
-                self._mirror.absorb(changes)
+                self._absorb(changes)
                 index.forget_trash(deleted)
                 index.use(uses)
                 write = _Write(index)
@@ -545,43 +577,14 @@ class _Write:
         self.removed.extend(cache_ids)
 
 
-def _read_config(config: Mapping[str, Any]) -> tuple[str, int | None]:
-    try:
-        folder = config["system"]["cache_dir"]
-        max_size = config["generation"]["cache"]["max_size"]
-    except (KeyError, TypeError) as exc:
-        raise ConfigError(
-            "the configuration needs config['system']['cache_dir'] and "
-            f"config['generation']['cache']['max_size']: {exc!r} failed"
-        ) from exc
-    if not isinstance(folder, (str, os.PathLike)):
-        raise ConfigError(f"config['system']['cache_dir'] must be a path, got {folder!r}")
-    return os.fspath(folder), max_size
+_OPENED: weakref.WeakSet[CacheManager] = weakref.WeakSet()
 
 
-def _check_limit(name: str, value: Any) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ConfigError(f"{name} must be a whole number of at least 1, or None for no limit; got {value!r}")
+def _renew_locks() -> None:
+    """In a forked child: a lock that another thread held at the fork would never be released here."""
+    for manager in list(_OPENED):
+        manager._lock = threading.RLock()
 
 
-def _check_text(prompt: Any) -> str:
-    if not isinstance(prompt, str):
-        raise InputError(f"prompt must be text, got {type(prompt).__name__}")
-    try:
-        prompt.encode()
-    except UnicodeEncodeError as exc:
-        raise InputError(f"the prompt holds a character that is not valid text: {exc}") from exc
-    return prompt
-
-
-def _choose_index(metadata: Path, wanted: str, max_size: int | None) -> str:
-    found = index_on_disk(metadata)
-    if wanted == "auto":
-        return found or ("json" if max_size is not None and max_size <= _JSON_UP_TO else "sqlite")
-    registry.load("indexes", wanted)
-    if found is not None and found != wanted:
-        raise ConfigError(
-            f"{metadata.parent} has an index of kind {found!r}, but index={wanted!r} was asked: leave it "
-            f"out, or convert with: reverie cache convert --to {wanted} --cache {metadata.parent}"
-        )
-    return wanted
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

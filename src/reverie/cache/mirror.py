@@ -6,11 +6,13 @@ Bodies (prompt, parameters, vector) are read when they are first needed, so open
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from reverie.cache.vector_table import VectorTable
 from reverie.entry import CacheEntry, Record
+from reverie.errors import IndexCorruptError
 from reverie.protocols import Brief, Changes, EvictionPolicy, IndexBackend
 from reverie.vectors import EmbeddingSet
 
@@ -51,12 +53,24 @@ class Mirror:
                 brief.cache_id: uses[brief.cache_id] for brief in changes.briefs if brief.cache_id in uses
             }
             self._vectors = None
+            self._unread = []
         self.remove(changes.removed)
-        for brief in changes.briefs:
-            if brief.cache_id not in self.briefs:
+        for brief in self._measured(changes.briefs):
+            if brief.cache_id not in self.briefs and self._vectors is not None:
                 self._unread.append(brief.cache_id)
             self._take(brief)
             self._records.pop(brief.cache_id, None)
+
+    def _measured(self, briefs: Sequence[Brief]) -> Iterator[Brief]:
+        """The same, with the size on the disk where the index has none: other programs record no sizes."""
+        unknown = [brief.cache_id for brief in briefs if not brief.byte_size]
+        sizes: dict[str, int] = {}
+        for record in self._index.read(unknown) if unknown else ():
+            with contextlib.suppress(OSError):
+                sizes[record.cache_id] = (self._images / record.image_name).stat().st_size
+        for brief in briefs:
+            size = sizes.get(brief.cache_id)
+            yield brief if size is None else brief._replace(byte_size=size)
 
     def add(self, record: Record) -> None:
         """Take over an entry of our own, vector included."""
@@ -71,7 +85,11 @@ class Mirror:
             )
         )
         self._keep(record)
-        if self._vectors is not None and record.embedding is not None:
+        if self._vectors is None or record.embedding is None:
+            return
+        if self._unread:  # older ones come first in the matrix
+            self._unread.append(record.cache_id)
+        else:
             self._vectors.add(record.cache_id, record.embedding)
 
     def _take(self, brief: Brief) -> None:
@@ -136,7 +154,14 @@ class Mirror:
             return None
         record, path = kept
         brief = self.briefs.get(cache_id)
-        return record.entry(path, self.uses.get(cache_id) or (brief.used_ns if brief else record.used_ns))
+        used_ns = self.uses.get(cache_id) or (brief.used_ns if brief else record.used_ns)
+        try:
+            return record.entry(path, used_ns)
+        except ValueError as exc:
+            raise IndexCorruptError(
+                f"{self._index.path}: the entry {cache_id!r} is damaged: {exc}. To keep the index aside and "
+                f"rebuild it: reverie cache check --fix --cache {self._images.parent}"
+            ) from exc
 
     def entries(self, cache_ids: Sequence[str]) -> Iterator[CacheEntry]:
         """Snapshots in the order asked; the missing bodies are read in one go."""

@@ -20,7 +20,17 @@ from reverie.vectors import (
     top_k,
 )
 
-__all__ = ["BANDS", "Candidates", "Match", "describe_similarity", "find_similar", "weighted_choice"]
+__all__ = [
+    "BANDS",
+    "Candidates",
+    "Match",
+    "check_cut",
+    "describe_similarity",
+    "find_similar",
+    "weighted_choice",
+]
+
+_UNIT_SQUARE = 2e-5  # a squared length this close to 1: what `as_embedding` takes as a unit vector
 
 Match: TypeAlias = tuple[str, float]
 """Id and cosine similarity."""
@@ -39,10 +49,14 @@ BANDS: tuple[tuple[float, str], ...] = (
 
 
 def describe_similarity(similarity: float) -> str:
-    """The specification's words for a similarity; raises InputError for NaN."""
+    """The specification's words for a similarity; raises InputError for NaN.
+
+    Compared in float32, as the threshold of `find_similar` is: what 0.7 lets through is
+    described by the band from 0.7.
+    """
     if math.isnan(similarity):
         raise InputError("the similarity is NaN, expected a number in [-1, 1]")
-    return next(words for lowest, words in BANDS if similarity >= lowest)
+    return next(words for lowest, words in BANDS if np.float32(similarity) >= np.float32(lowest))
 
 
 def find_similar(
@@ -65,13 +79,13 @@ def find_similar(
         EncoderMismatchError: The vectors were made by different encoders.
         InputError: ``threshold`` is NaN or ``k`` is negative.
     """
-    _check_cut(threshold, k)
+    check_cut(threshold, k)
     table = candidates if isinstance(candidates, EmbeddingSet) else _as_set(candidates)
-    if not table.ids:
-        return []
-    wanted = _target(target, table.matrix.shape[1])
+    wanted = _target(target, table.matrix.shape[1] if table.ids else None)
     if wanted.encoder != table.encoder:
         check_same_encoder((wanted.encoder, table.encoder), where="one similarity search")
+    if not table.ids:
+        return []
     scores = similarities(table.matrix, wanted)
     order = top_k(scores, threshold, k)
     return [
@@ -79,17 +93,24 @@ def find_similar(
     ]
 
 
-def _check_cut(threshold: float | None, k: int | None) -> None:
+def check_cut(threshold: float | None, k: int | None) -> None:
+    """Whether `find_similar` can cut by these.
+
+    Raises:
+        InputError: ``threshold`` is NaN, or ``k`` is not a whole number of at least 0.
+    """
     if threshold is not None and math.isnan(threshold):
         raise InputError("threshold is NaN, expected a cosine in [-1, 1] or None")
-    if k is not None and (not isinstance(k, int) or k < 0):
+    if k is not None and (isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 0):
         raise InputError(f"top_k must be a whole number of at least 0, or None; got {k!r}")
 
 
-def _target(target: ArrayLike, dimensions: int) -> Embedding:
-    checked = type(target) is Embedding and not target.flags.writeable and target.size == dimensions
-    if checked:
-        return target  # type: ignore[return-value]  # narrowed by the line above
+def _target(target: ArrayLike, dimensions: int | None) -> Embedding:
+    # Of an Embedding only its form is checked: a part of one is an Embedding too, but no unit vector.
+    if type(target) is Embedding and target.shape == (dimensions,) and target.dtype == np.float32:
+        vector = np.asarray(target)
+        if abs(float(np.vecdot(vector, vector)) - 1.0) < _UNIT_SQUARE:
+            return target
     return as_embedding(target, dimensions=dimensions, what="target embedding")
 
 
@@ -107,14 +128,18 @@ def _as_set(pairs: Iterable[tuple[str, ArrayLike | None]]) -> EmbeddingSet:
 
 
 def _stack(ids: Sequence[str], rows: Sequence[Any]) -> Vectors:
+    """All at once when nothing is wrong with them, else one by one."""
     try:
-        matrix = np.array(rows, dtype=np.float32)
-        squares = np.vecdot(matrix, matrix) if matrix.ndim == 2 else np.empty(0)
-    except (TypeError, ValueError, OverflowError):
-        squares = np.empty(0)
-    if squares.size and bool((np.abs(squares - 1.0) < 1e-4).all()):
-        return matrix
-    return _stack_slowly(ids, rows)
+        given = np.array(rows)
+    except ValueError:  # of different lengths
+        return _stack_slowly(ids, rows)
+    if given.ndim != 2 or given.dtype.kind not in "fiu":
+        return _stack_slowly(ids, rows)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is no unit vector
+        matrix = given.astype(np.float32, copy=False)
+        lengths_off = np.abs(np.vecdot(matrix, matrix) - 1.0)
+    unit = given.size > 0 and bool((lengths_off < _UNIT_SQUARE).all())
+    return matrix if unit else _stack_slowly(ids, rows)
 
 
 def _stack_slowly(ids: Sequence[str], rows: Sequence[Any]) -> Vectors:

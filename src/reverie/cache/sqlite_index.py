@@ -19,6 +19,17 @@ from typing import Any
 
 import orjson
 
+from reverie.cache.sqlite_schema import (
+    APPLICATION_ID,
+    BRIEF,
+    EMPTY,
+    MIGRATIONS,
+    RECORD,
+    brief_of,
+    readable_rows,
+    record_of,
+    row_of,
+)
 from reverie.entry import Record, highest_id
 from reverie.errors import (
     CacheClosedError,
@@ -29,57 +40,13 @@ from reverie.errors import (
     StorageError,
 )
 from reverie.protocols import Brief, Changes, IndexWriter
-from reverie.storage import partial_name, storage_error, sync_folder
+from reverie.storage import partial_name, publish_new, storage_error, sync_folder
 from reverie.vectors import Embedding, from_bytes, to_bytes
 
 __all__ = ["SqliteIndex"]
 
-_APPLICATION_ID = 0x52455645  # "REVE": says that the database is ours
 _KEPT_CHANGES = 20_000
 _BATCH = 500  # ids a query, below SQLite's limit on variables
-
-# Append only: a released step is never edited, a new shape is a new step.
-_MIGRATIONS = (
-    """
-    CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-    INSERT INTO meta VALUES ('next_number', 1);
-    CREATE TABLE entries (
-        number INTEGER PRIMARY KEY,
-        cache_id TEXT NOT NULL UNIQUE,
-        timestamp TEXT NOT NULL,
-        used_ns INTEGER NOT NULL,
-        pinned INTEGER NOT NULL,
-        byte_size INTEGER NOT NULL,
-        image_name TEXT NOT NULL,
-        content_hash TEXT NOT NULL,
-        prompt TEXT NOT NULL,
-        params TEXT NOT NULL,
-        parents TEXT NOT NULL,
-        extra TEXT NOT NULL
-    );
-    CREATE TABLE vectors (
-        number INTEGER PRIMARY KEY REFERENCES entries (number),
-        encoder TEXT,
-        data BLOB NOT NULL
-    );
-    CREATE INDEX entries_by_image ON entries (image_name);
-    CREATE TABLE spaces (encoder TEXT, dimensions INTEGER NOT NULL, UNIQUE (encoder, dimensions));
-    CREATE TABLE extra (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE changes (change INTEGER PRIMARY KEY AUTOINCREMENT, cache_id TEXT NOT NULL);
-    CREATE TABLE trash (image_name TEXT PRIMARY KEY) WITHOUT ROWID;
-    """,
-)
-
-_EMPTY = """
-    DELETE FROM entries; DELETE FROM vectors; DELETE FROM spaces; DELETE FROM extra; DELETE FROM trash;
-    DELETE FROM changes; DELETE FROM meta WHERE key = 'retired'
-"""
-_BRIEF = "SELECT number, cache_id, timestamp, used_ns, pinned, byte_size FROM entries"
-_RECORD = """
-    SELECT e.number, cache_id, image_name, prompt, params, encoder, data, timestamp, used_ns, pinned,
-           content_hash, byte_size, parents, extra
-    FROM entries AS e LEFT JOIN vectors AS v ON v.number = e.number
-"""
 
 
 class SqliteIndex:
@@ -99,6 +66,7 @@ class SqliteIndex:
         self._database: sqlite3.Connection | None = None
         self._version = -1
         self._last_change = -1
+        self._file: tuple[int, int] | None = None
 
     # -- opening
 
@@ -106,55 +74,76 @@ class SqliteIndex:
         if self._database is None:
             with self._mapped("open"):
                 self._database = self._open()
-            weakref.finalize(self, self._database.close)
+            weakref.finalize(self, _close_own, self._database, os.getpid())
         return self._database
 
     def _open(self) -> sqlite3.Connection:
-        exists = self.path.exists()
-        if not exists:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        read_only = exists and not os.access(self.path.parent, os.W_OK)
-        mode = "ro" if read_only else "rwc"
-        database = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            timeout=self._timeout,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        if not self.path.exists():
+            self._create()
+        read_only = not os.access(self.path.parent, os.W_OK)
+        mode = "mode=rw"
+        if read_only:
+            # Without a log nobody is writing; SQLite could not make its shared memory here to follow one.
+            closed = not self.path.with_name(self.path.name + "-wal").exists()
+            mode = "mode=ro&immutable=1" if closed else "mode=ro"
+        database = self._connect(self.path, mode)
         try:
             self._prepare(database, read_only)
+            self._file = _identity(self.path)
         except BaseException:
             database.close()
             raise
         return database
 
+    def _connect(self, path: Path, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{path.absolute().as_uri()}?{mode}",
+            uri=True,
+            timeout=self._timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+
+    def _create(self) -> None:
+        """Make the database under another name first: a crash leaves no empty one behind."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(partial_name())
+        database = self._connect(temporary, "mode=rwc")
+        try:
+            self._migrate(database)
+        finally:
+            database.close()
+        try:
+            publish_new(temporary, self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
     def _prepare(self, database: sqlite3.Connection, read_only: bool) -> None:
         database.execute("PRAGMA synchronous = FULL")
         tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        owner = database.execute("PRAGMA application_id").fetchone()[0]
-        if tables and owner != _APPLICATION_ID:
+        if not tables:
+            raise self._corrupt("it is empty")
+        if database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             raise self._corrupt("a database of another program")
         shape = database.execute("PRAGMA user_version").fetchone()[0]
-        if shape > len(_MIGRATIONS):
+        if shape > len(MIGRATIONS):
             raise IndexCorruptError(
-                f"{self.path} was written by a newer reverie (shape {shape}, known here {len(_MIGRATIONS)}): "
+                f"{self.path} was written by a newer reverie (shape {shape}, known here {len(MIGRATIONS)}): "
                 "update reverie. The file was left as it is"
             )
-        if shape < len(_MIGRATIONS) and not read_only:
+        if shape < len(MIGRATIONS) and not read_only:
             self._migrate(database)
 
     def _migrate(self, database: sqlite3.Connection) -> None:
         database.execute("PRAGMA journal_mode = WAL")
         with self._transaction(database):
-            shape = database.execute("PRAGMA user_version").fetchone()[
-                0
-            ]  # another process may have been first
-            for step in _MIGRATIONS[shape:]:
+            # Read again: another process may have been first.
+            shape = database.execute("PRAGMA user_version").fetchone()[0]
+            for step in MIGRATIONS[shape:]:
                 for statement in step.split(";"):
                     database.execute(statement)
-            database.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
-            database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
     def close(self) -> None:
         """Close the database."""
@@ -193,15 +182,15 @@ class SqliteIndex:
         )
         changed = [row[0] for row in rows]
         self._last_change = last
-        briefs = [_brief(row) for row in self._select(_BRIEF, changed)]
+        briefs = [brief_of(row) for row in self._select(BRIEF, changed)]
         present = {brief.cache_id for brief in briefs}
         return Changes(False, briefs, [cache_id for cache_id in changed if cache_id not in present])
 
     def everything(self) -> list[Brief]:
         """All entries, by number."""
         with self._mapped("read"):
-            rows = self._connection().execute(f"{_BRIEF} ORDER BY number").fetchall()
-        return [_brief(row) for row in rows]
+            rows = self._connection().execute(f"{BRIEF} ORDER BY number").fetchall()
+        return [brief_of(row) for row in rows]
 
     def _select(self, query: str, cache_ids: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         database = self._connection()
@@ -213,8 +202,14 @@ class SqliteIndex:
     def read(self, cache_ids: Sequence[str]) -> list[Record]:
         """The records of these ids, in the order asked; ids that are gone are passed over."""
         with self._mapped("read"):
-            found = {row[1]: _record(row) for row in self._select(_RECORD, cache_ids)}
+            found = {row[1]: self._decoded(row) for row in self._select(RECORD, cache_ids)}
         return [found[cache_id] for cache_id in cache_ids if cache_id in found]
+
+    def _decoded(self, row: tuple[Any, ...]) -> Record:
+        try:
+            return record_of(row)
+        except (ValueError, TypeError, AttributeError) as exc:
+            raise self._corrupt(f"the entry {row[1]!r} is damaged: {exc}") from exc
 
     def vectors(self) -> Iterator[tuple[str, Embedding]]:
         """Id and vector of every entry that has one, by number."""
@@ -224,7 +219,11 @@ class SqliteIndex:
         )
         with self._mapped("read"):
             for cache_id, encoder, data in self._connection().execute(query):
-                yield cache_id, from_bytes(data, encoder=encoder)
+                try:
+                    vector = from_bytes(data, encoder=encoder)
+                except (ValueError, TypeError) as exc:
+                    raise self._corrupt(f"the vector of {cache_id!r} is damaged: {exc}") from exc
+                yield cache_id, vector
 
     def spaces(self) -> set[tuple[str | None, int]]:
         """Encoder name and dimensions of the vectors this index ever held."""
@@ -244,15 +243,17 @@ class SqliteIndex:
 
     def salvage(self) -> tuple[list[Record], int]:
         """Row by row what a damaged database still gives, and a number above all ids seen in it."""
-        records: list[Record] = []
         highest = 0
-        with contextlib.suppress(OSError):
-            highest = highest_id(self.path.read_bytes())
-        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError, ValueError):
-            database = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+        for file in (self.path, self.path.with_name(self.path.name + "-wal")):
+            with contextlib.suppress(OSError):
+                highest = max(highest, highest_id(file.read_bytes()))
+        records: list[Record] = []
+        with contextlib.suppress(sqlite3.Error):
+            database = self._connect(self.path, "mode=ro")
             try:
-                for row in database.execute(f"{_RECORD} ORDER BY e.number"):
-                    records.append(_record(row))  # noqa: PERF401 - keep what came before an error
+                # With it SQLite also reads a file that is shorter than its header says.
+                database.execute("PRAGMA writable_schema = ON")
+                records = readable_rows(database, highest)
             finally:
                 database.close()
         return records, highest + 1
@@ -272,18 +273,21 @@ class SqliteIndex:
     def _write(self) -> Iterator[tuple[IndexWriter, Changes | None]]:
         database = self._connection()
         with self._mapped("write"), self._transaction(database):
-            self._refuse_if_retired()
+            self._refuse_if_gone()
             changes = self.poll()
             writer = _Writer(database)
             yield writer, changes
             last = writer.finish()
         self._last_change = max(self._last_change, last)
 
-    def _refuse_if_retired(self) -> None:
+    def _refuse_if_gone(self) -> None:
         if self.retired():
-            raise CacheClosedError(
-                f"{self.path} was converted to another kind of index by another process: open the cache again"
-            )
+            what = "was converted to another kind of index by another process"
+        elif _identity(self.path) != self._file:
+            what = "was deleted or replaced while it was open"
+        else:
+            return
+        raise CacheClosedError(f"{self.path} {what}: open the cache again")
 
     def retired(self) -> bool:
         """Whether another index took this one's place."""
@@ -327,7 +331,7 @@ class SqliteIndex:
     def _fill(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
         database = self._connection()
         with self._mapped("write"), self._transaction(database):
-            for statement in _EMPTY.split(";"):
+            for statement in EMPTY.split(";"):
                 database.execute(statement)
             database.execute("UPDATE meta SET value = ? WHERE key = 'next_number'", (next_number,))
             rows = [(key, orjson.dumps(value).decode()) for key, value in extra.items()]
@@ -335,7 +339,9 @@ class SqliteIndex:
             writer = _Writer(database)
             for record in records:
                 writer.put(record)
-            # One line more than was deleted: readers see a gap in the log and read everything again.
+            # A change that is not there any more: readers see a gap in the log and read everything again.
+            database.execute("INSERT INTO changes (cache_id) VALUES ('')")
+            database.execute("DELETE FROM changes")
             database.execute("INSERT INTO changes (cache_id) VALUES ('')")
             writer.finish()
 
@@ -371,8 +377,9 @@ class SqliteIndex:
                 f"another process is writing to {self.path} for more than {self._timeout:g} s: "
                 "wait for it, or raise lock_timeout"
             )
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
-            return self._corrupt(str(exc))
+        unreadable = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+        if code in unreadable or (code == 0 and isinstance(exc, sqlite3.OperationalError)):
+            return self._corrupt(str(exc))  # no code: text that is not UTF-8
         reasons = {
             sqlite3.SQLITE_FULL: "the disk is full: free some space",
             sqlite3.SQLITE_READONLY: "it is read-only: use a cache folder that can be written",
@@ -409,7 +416,7 @@ class _Writer:
         vector = record.embedding
         self._database.execute(
             "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            _row(record),
+            row_of(record),
         )
         if vector is not None:
             self._database.execute(
@@ -435,6 +442,7 @@ class _Writer:
                 (name,),
             )
             self._changed.append(cache_id)
+        self._database.execute("DELETE FROM spaces WHERE NOT EXISTS (SELECT 1 FROM vectors)")
 
     def pin(self, cache_id: str, pinned: bool) -> None:
         self._database.execute("UPDATE entries SET pinned = ? WHERE cache_id = ?", (pinned, cache_id))
@@ -470,48 +478,20 @@ class _Writer:
         return last
 
 
-def _row(record: Record) -> tuple[Any, ...]:
-    return (
-        record.number,
-        record.cache_id,
-        record.timestamp,
-        record.used_ns,
-        record.pinned,
-        record.byte_size,
-        record.image_name,
-        record.content_hash,
-        record.prompt,
-        record.params.decode(),
-        orjson.dumps(record.parents).decode(),
-        record.extra.decode(),
-    )
-
-
 def _next_number(database: sqlite3.Connection) -> int:
     return int(database.execute("SELECT value FROM meta WHERE key = 'next_number'").fetchone()[0])
 
 
-def _brief(row: tuple[Any, ...]) -> Brief:
-    number, cache_id, timestamp, used_ns, pinned, byte_size = row
-    return Brief(number, cache_id, timestamp, used_ns, bool(pinned), byte_size)
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another that takes its name."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
-def _record(row: tuple[Any, ...]) -> Record:
-    number, cache_id, image_name, prompt, params, encoder, data, *rest = row
-    timestamp, used_ns, pinned, content_hash, byte_size, parents, extra = rest
-    vector = None if data is None else from_bytes(data, encoder=encoder)
-    return Record(
-        number,
-        cache_id,
-        image_name,
-        prompt,
-        params.encode(),
-        vector,
-        timestamp,
-        used_ns,
-        bool(pinned),
-        content_hash,
-        byte_size,
-        tuple(orjson.loads(parents)),
-        extra.encode(),
-    )
+def _close_own(database: sqlite3.Connection, pid: int) -> None:
+    """Close a connection that nobody holds any more; one inherited by a fork is its parent's."""
+    if os.getpid() == pid:
+        database.close()

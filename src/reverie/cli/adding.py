@@ -52,6 +52,7 @@ class Adding:
         self._max_size = max_size
         self._as_json = as_json
         self._evicted: list[str] = []
+        self._evictions = 0
 
     def run(self) -> bool:
         """Add them all; False when some could not be used.
@@ -65,17 +66,19 @@ class Adding:
         if self._matcher is not None:
             self._matcher.encoder  # noqa: B018 - a missing encoder is an error before a folder is made
         with self._open() as cache:
-            before = len(cache)
             cache.on_evicted.append(self._note_eviction)
             added = sum([self._add(cache, image) for image in self._images])
             if not self._as_json:
-                self._summary(added, before + added - len(cache), len(cache))
+                self._summary(added, len(cache))
         return added == len(self._images)
 
     def _open(self) -> CacheManager:
+        """Open or make the cache. The limit comes after, so that evictions are noted and follow an add."""
         new = index_on_disk(self._place.path / "metadata") is None
-        small = self._max_size is None and len(self._images) <= _JSON_UP_TO
-        return CacheManager(self._place.path, self._max_size, index="json" if new and small else "auto")
+        few = (self._max_size or len(self._images)) <= _JSON_UP_TO
+        cache = CacheManager(self._place.path, None, index="json" if new and few else "auto")
+        cache.max_size = self._max_size
+        return cache
 
     def _add(self, cache: CacheManager, image: str) -> bool:
         try:
@@ -95,6 +98,7 @@ class Adding:
 
     def _note_eviction(self, entry: CacheEntry) -> None:
         self._evicted.append(entry.cache_id)
+        self._evictions += 1
 
     def _say(self, image: str, cache_id: str | None, error: str | None) -> None:
         if self._as_json:
@@ -105,10 +109,10 @@ class Adding:
             complain(error)
         self._evicted = []
 
-    def _summary(self, added: int, evicted: int, total: int) -> None:
+    def _summary(self, added: int, total: int) -> None:
         parts = [f"{added:,} added"]
         if added < len(self._images):
             parts.append(f"{len(self._images) - added:,} not")
-        if evicted:
-            parts.append(f"{evicted:,} evicted")
+        if self._evictions:
+            parts.append(f"{self._evictions:,} evicted")
         say(f"{', '.join(parts)}: {count(total, 'entry', 'entries')} in {near(self._place.path)}")

@@ -75,7 +75,9 @@ def show_entry(cache_id: str, place: Place, as_json: bool) -> None:
 
 
 @click.command(
-    "similar", epilog="JSON: a line a match with cache_id, similarity, band, image_path, prompt."
+    "similar",
+    short_help="Find the entries most like an image or an entry.",
+    epilog="JSON: a line a match with cache_id, similarity, band, image_path, prompt.",
 )
 @click.argument("target", metavar="IMAGE_OR_ID")
 @click.option(
@@ -88,7 +90,7 @@ def show_entry(cache_id: str, place: Place, as_json: bool) -> None:
 @cache_option
 @json_option
 def similar(
-    target: str, top_k: int, threshold: float | None, encoder: str, place: Place, as_json: bool
+    *, target: str, top_k: int, threshold: float | None, encoder: str, place: Place, as_json: bool
 ) -> None:
     """The entries most like an image file, or like an entry of the cache.
 
@@ -121,7 +123,7 @@ def random_entry(seed: int | None, place: Place, as_json: bool) -> None:
     show(details(entry))
 
 
-@click.command("path")
+@click.command("path", short_help="Print where the cache, or an image of it, is.")
 @click.argument("cache_id", metavar="[ID]", required=False)
 @cache_option
 def path(cache_id: str | None, place: Place) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from reverie.cli.output import count, json_line, near, say, show
-from reverie.cli.params import JsonObject, SizeLimit, cache_option, json_option, spelled_out
+from reverie.cli.params import cache_option, json_object, json_option, size_limit, spelled_out
 from reverie.cli.place import Place, known_ids, open_cache
 
 __all__ = ["add", "check", "clear", "convert", "pin", "remove", "unpin"]
@@ -17,11 +17,13 @@ _IDS = click.argument("cache_ids", metavar="ID...", nargs=-1, required=True)
 
 
 @click.command(
-    "add", epilog="JSON: a line an image with image, cache_id, error (one of the two is null), evicted (ids)."
+    "add",
+    short_help="Encode images and store them.",
+    epilog="JSON: a line an image with image, cache_id, error (one of the two is null), evicted (ids).",
 )
 @click.argument("images", metavar="IMAGES...", nargs=-1, required=True)
 @click.option("--prompt", default="", metavar="TEXT", help="The prompt they were made with.")
-@click.option("--params", type=JsonObject(), metavar="JSON", help="How they were made: a JSON object.")
+@click.option("--params", callback=json_object, metavar="JSON", help="How they were made: a JSON object.")
 @click.option(
     "--encoder",
     default="descriptor",
@@ -32,9 +34,11 @@ _IDS = click.argument("cache_ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--pin", is_flag=True, help="Keep them from eviction.")
 @click.option(
     "--max-size",
-    type=SizeLimit(),
+    default="none",
+    show_default=True,
+    callback=size_limit,
     metavar="N|none",
-    help="Evict the least recently used past N entries.  [default: none]",
+    help="Evict the least recently used past N entries.",
 )
 @cache_option
 @json_option
@@ -58,7 +62,10 @@ def add(images: Sequence[str], place: Place, as_json: bool, **how: Any) -> None:
 @_IDS
 @cache_option
 def pin(cache_ids: Sequence[str], place: Place) -> None:
-    """Keep entries from eviction. With an unknown ID nothing is changed; - reads IDs from standard input."""
+    """Keep entries from eviction.
+
+    With an unknown ID nothing is changed; - reads IDs from standard input, one a line.
+    """
     with open_cache(place) as opened:
         for cache_id in known_ids(opened, spelled_out(cache_ids)):
             opened.pin(cache_id)
@@ -69,7 +76,10 @@ def pin(cache_ids: Sequence[str], place: Place) -> None:
 @_IDS
 @cache_option
 def unpin(cache_ids: Sequence[str], place: Place) -> None:
-    """Let eviction take entries again. With an unknown ID nothing is changed; - reads IDs from standard input."""
+    """Let eviction take entries again.
+
+    With an unknown ID nothing is changed; - reads IDs from standard input, one a line.
+    """
     with open_cache(place) as opened:
         for cache_id in known_ids(opened, spelled_out(cache_ids)):
             opened.unpin(cache_id)
@@ -83,7 +93,8 @@ def unpin(cache_ids: Sequence[str], place: Place) -> None:
 def remove(cache_ids: Sequence[str], yes: bool, place: Place) -> None:
     """Delete entries with their images, pinned or not.
 
-    Asks first in a terminal. With an unknown ID nothing is removed; - reads IDs from standard input.
+    Asks first in a terminal. With an unknown ID nothing is removed; - reads IDs from standard input,
+    one a line.
     """
     from reverie.cli.asking import agreed
 

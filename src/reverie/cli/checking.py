@@ -46,14 +46,15 @@ def report(found: CheckReport, remaining: list[Problem], place: Place) -> list[R
     entries = count(found.entries, "entry", "entries")
     if found.ok:
         return [f"{near(place.path)} is sound: {entries}, index and files agree"]
-    parts: list[RenderableType] = []
+    lines: list[tuple[str, str]] = []
     for problem in found.problems:
-        deed = "done" if found.fixed and problem not in remaining else "--fix would"
-        lines = [(problem.kind, problem.subject), ("", problem.message)]
+        lines += [(problem.kind, problem.subject), ("", problem.message)]
         if problem.action:
-            lines.append((f"  {deed}", problem.action))
-        parts += [facts(lines), ""]
-    return [*parts, _outcome(found, remaining, place, entries)]
+            lines.append(
+                ("  done" if found.fixed and problem not in remaining else "  --fix would", problem.action)
+            )
+        lines.append(("", ""))
+    return [facts(lines), _outcome(found, remaining, place, entries)]
 
 
 def _outcome(found: CheckReport, remaining: list[Problem], place: Place, entries: str) -> str:

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 
     from reverie.cache.manager import CacheManager
 
-__all__ = ["Match", "details", "draw", "explain", "find_matches", "match_table", "newest", "overview", "record"]
+__all__ = [
+    "Match",
+    "details",
+    "draw",
+    "explain",
+    "find_matches",
+    "match_table",
+    "newest",
+    "overview",
+    "record",
+]
 
 
 def record(entry: CacheEntry) -> dict[str, Any]:
@@ -156,7 +166,12 @@ def match_table(matches: Sequence[Match]) -> RenderableType:
     """Matches as a table; a sentence when there is none."""
     if not matches:
         return "nothing in this cache is that similar"
-    columns = [Column("id"), Column("similarity", right=True), Column(""), Column("prompt", flexible=True)]
+    columns = [
+        Column("id"),
+        Column("similarity", right=True),
+        Column("in words"),
+        Column("prompt", flexible=True),
+    ]
     return table(
         columns, [[m.entry.cache_id, f"{m.similarity:.3f}", m.band, m.entry.prompt] for m in matches]
     )

@@ -111,22 +111,14 @@ class RootGroup(LazyGroup):
         prog_name: str | None = None,
         complete_var: str | None = None,
         standalone_mode: bool = True,  # noqa: ARG002 - click's signature; this group always ends the process
-        windows_expand_args: bool = True,
         **extra: Any,
     ) -> NoReturn:
         """Run the command line and end the process with its exit code."""
-        sys.exit(self._run(args, prog_name or "reverie", complete_var, windows_expand_args, **extra))
+        sys.exit(self._run(args, prog_name or "reverie", complete_var, **extra))
 
-    def _run(
-        self,
-        args: Sequence[str] | None,
-        prog_name: str,
-        complete_var: str | None,
-        windows_expand_args: bool,
-        **extra: Any,
-    ) -> int:
+    def _run(self, args: Sequence[str] | None, prog_name: str, complete_var: str | None, **extra: Any) -> int:
         try:
-            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except click.UsageError as exc:
             path = exc.ctx.command_path if exc.ctx else prog_name
             complain(f"{exc.format_message().rstrip('.')} (see: {path} --help)")

@@ -8,8 +8,10 @@ no markup is read in it, and control characters are replaced, so that it cannot 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +70,9 @@ def json_line(value: Any) -> None:
 
 def plain(text: str) -> str:
     """Any text on one line: white space is one blank, a control character a replacement sign."""
-    safe = (c if c.isprintable() or c == _JOINER else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+    safe = (
+        c if c.isprintable() or c == _JOINER else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split())
+    )
     return "".join(safe)
 
 
@@ -87,14 +91,13 @@ def count(number: int, one: str, many: str = "") -> str:
 
 def size(byte_count: int) -> str:
     """``812 B``, ``12 kB``, ``3.4 MB``: powers of 1000, as file managers count."""
+    units = ["B", "kB", "MB", "GB", "TB"]
     amount = float(byte_count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 999.5:
-            break
+    while amount >= 999.5 and len(units) > 1:
         amount /= 1000
-    else:
-        unit = "TB"
-    return f"{amount:.1f} {unit}" if unit != "B" and amount < 9.95 else f"{amount:.0f} {unit}"
+        del units[0]
+    digits = 1 if units[0] != "B" and amount < 9.95 else 0
+    return f"{amount:.{digits}f} {units[0]}"
 
 
 def when(timestamp: str) -> str:
@@ -103,31 +106,35 @@ def when(timestamp: str) -> str:
 
 
 def near(path: Path) -> str:
-    """A path as short as it can be written from here."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+    """A path as a person writes it: from this folder (``./x``, ``x/y``) or from ``~`` where it can be."""
+    full = path.absolute()
+    if full.is_relative_to(Path.cwd()):
+        short = full.relative_to(Path.cwd())
+        return str(short) if len(short.parts) > 1 else f".{os.sep}{short.name}"
+    home = Path.home()
+    return f"~{os.sep}{full.relative_to(home)}" if full.is_relative_to(home) else str(path)
 
 
 # ------------------------------------------------------------------------------------ shapes
 
 
+@dataclass(frozen=True, slots=True)
 class Column:
     """One column of a table.
 
-    Args:
+    Attributes:
         title: Its heading.
         right: Whether its cells stand to the right, as numbers do.
-        flexible: Whether it is the one that is cut short where the line would not fit.
         dim: Whether its cells step back.
+        flexible: Whether its cells are cut short where the line would not fit. One column may be.
+        wraps: Whether its cells go on in the next line instead. Also flexible.
     """
 
-    def __init__(self, title: str, *, right: bool = False, flexible: bool = False, dim: bool = False) -> None:
-        self.title = title
-        self.right = right
-        self.flexible = flexible
-        self.dim = dim
+    title: str
+    right: bool = False
+    dim: bool = False
+    flexible: bool = False
+    wraps: bool = False
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -148,27 +155,31 @@ def show(*parts: RenderableType) -> None:
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> RenderableType:
-    """A table without lines that fits the terminal: one row a line, the flexible column cut with an ellipsis."""
+    """A table without lines that fits the terminal: a row a line, the flexible column cut."""
     from rich.table import Table
     from rich.text import Text
 
     cells = [[plain(cell) for cell in row] for row in rows]
     widths = [_widest(column.title, [row[at] for row in cells]) for at, column in enumerate(columns)]
-    taken = sum(width for column, width in zip(columns, widths, strict=True) if not column.flexible)
-    room = max(_FLEXIBLE, console().width - taken - _GAP * (len(columns) - 1))
+    fixed = [width for column, width in zip(columns, widths, strict=True) if not _gives(column)]
+    room = max(_FLEXIBLE, console().width - sum(fixed) - _GAP * (len(columns) - 1))
     shape = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
     for column, width in zip(columns, widths, strict=True):
         shape.add_column(
             column.title,
             justify="right" if column.right else "left",
             style="dim" if column.dim else "",
-            no_wrap=True,
-            overflow="ellipsis",
-            width=min(width, room) if column.flexible else width,
+            no_wrap=not column.wraps,
+            overflow="fold" if column.wraps else "ellipsis",
+            width=min(width, room) if _gives(column) else width,
         )
     for row in cells:
         shape.add_row(*[Text(cell) for cell in row])
     return shape
+
+
+def _gives(column: Column) -> bool:
+    return column.flexible or column.wraps
 
 
 def _widest(title: str, cells: Iterable[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -10,41 +11,35 @@ import click
 
 from reverie.cli.place import Place, find_cache
 
-__all__ = ["JsonObject", "SizeLimit", "cache_option", "json_option", "spelled_out"]
+__all__ = ["cache_option", "json_object", "json_option", "size_limit", "spelled_out"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class JsonObject(click.ParamType):
-    """A JSON object, as a dict."""
-
-    name = "json"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
-        """The dict; anything else is wrong usage."""
-        if isinstance(value, dict):
-            return value
-        try:
-            parsed = json.loads(value)
-        except ValueError as exc:
-            self.fail(f"not JSON: {exc}", param, ctx)
-        if not isinstance(parsed, dict):
-            self.fail(f"""must be an object such as '{{"denoise": 0.4}}'""", param, ctx)
-        return parsed
+def json_object(_ctx: click.Context, _param: click.Parameter, value: str | None) -> dict[str, Any] | None:
+    """The dict that a JSON text holds (None stays None); anything else is wrong usage."""
+    if value is None:
+        return None
+    try:
+        parsed = json.loads(value, parse_constant=_no_constant)
+    except ValueError as exc:
+        raise click.BadParameter(f"not JSON: {exc}") from exc
+    if not isinstance(parsed, dict):
+        raise click.BadParameter("""must be an object such as '{"denoise": 0.4}'""")
+    return parsed
 
 
-class SizeLimit(click.ParamType):
-    """A number of entries of at least 1, or ``none`` for no limit."""
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
 
-    name = "limit"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        """The number, or None."""
-        if value is None or value == "none":
-            return None
-        if not str(value).isdecimal() or int(value) < 1:
-            self.fail(f"{value!r} is neither a number of at least 1 nor 'none'", param, ctx)
-        return int(value)
+def size_limit(_ctx: click.Context, _param: click.Parameter, value: str) -> int | None:
+    """A number of at least 1, or None for ``none``; anything else is wrong usage."""
+    if value == "none":
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is neither a number of at least 1 nor none")
+    return int(value)
 
 
 def cache_option(command: Command) -> Command:
@@ -53,25 +48,29 @@ def cache_option(command: Command) -> Command:
     def find(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Place:
         return find_cache(value)
 
-    return click.option(
+    option: Callable[[Command], Command] = click.option(
         "--cache",
         "place",
         metavar="DIR",
         callback=find,
         help="The cache folder.  [default: $REVERIE_CACHE, else ./cache, else the user's own]",
-    )(command)
+    )
+    return option(command)
 
 
 def json_option(command: Command) -> Command:
     """``--json``; the command gets the argument ``as_json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(command)
+    option: Callable[[Command], Command] = click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON for machines."
+    )
+    return option(command)
 
 
 def spelled_out(arguments: Sequence[str]) -> Iterator[str]:
     """The arguments, each ``-`` replaced by the lines of standard input."""
     for argument in arguments:
         if argument == "-":
-            lines = (line.rstrip("\r\n") for line in click.get_text_stream("stdin"))
+            lines = (line.rstrip("\r\n") for line in sys.stdin)
             yield from (line for line in lines if line.strip())
         else:
             yield argument

@@ -71,10 +71,8 @@ def open_cache(place: Place) -> CacheManager:
 def _no_cache(place: Place) -> str:
     where = f"{str(place.path)!r} ({place.why})"
     if place.looks_like_cache():
-        return (
-            f"the cache {where} has no index; rebuild it from the images with: "
-            f"reverie cache check --fix --cache {place.path}"
-        )
+        look = f"reverie cache check --cache {place.path}"
+        return f"the cache {where} has no index; see what is there with: {look}"
     return f"there is no cache in {where}: name one with --cache, or make one with: reverie cache add"
 
 
@@ -87,9 +85,7 @@ def known_ids(cache: CacheManager, cache_ids: Iterable[str]) -> list[str]:
     wanted = list(dict.fromkeys(cache_ids))
     missing = [cache_id for cache_id in wanted if cache_id not in cache]
     if missing:
-        raise EntryNotFoundError(
-            f"not in this cache: {', '.join(missing)}. Nothing was changed; see the ids with: reverie cache list"
-        )
+        raise EntryNotFoundError(f"not in this cache: {', '.join(missing)}. Nothing was changed")
     return wanted
 
 

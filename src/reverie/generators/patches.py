@@ -29,7 +29,7 @@ from threading import Lock
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+from threadpoolctl import ThreadpoolController
 
 from reverie.errors import ImageError, InputError
 from reverie.generators.seed_images import built_in_seeds, load_seeds
@@ -125,7 +125,7 @@ class PatchGenerator:
         _check_scales(sigma_min=sigma_min, target=target, noise_amplification=noise_amplification)
         if build_seed < 0:
             raise InputError(f"build_seed must be 0 or more, got {build_seed}")
-        if not (bandwidth >= 0.0 and position_weight >= 0.0):
+        if not (0.0 <= bandwidth < math.inf and 0.0 <= position_weight < math.inf):
             raise InputError(
                 f"bandwidth and position_weight must be 0 or more, got {bandwidth} and {position_weight}"
             )

@@ -121,9 +121,11 @@ def dream(settings: DreamSettings, on_frame: Callable[[ArmDone], None] | None = 
         on_frame: Called after every frame of every arm.
 
     Raises:
-        InputError: Settings out of range, or the folder is not empty.
+        InputError: Settings out of range, the folder is not empty, or there is nothing to start from.
         ImageError: A seed picture is broken.
         UnknownNameError: No such policy, generator or encoder.
+        MissingDependencyError: One of them is not installed.
+        GenerationError: The generator failed; what was made before it is there.
         StorageError: The disk refused.
     """
     _check(settings)
@@ -132,7 +134,8 @@ def dream(settings: DreamSettings, on_frame: Callable[[ArmDone], None] | None = 
         generator: Generator = registry.create(
             "generators", settings.generator, settings.seeds, size=settings.size
         )
-        run = _Run(settings, generator, encoder, on_frame)
+        start = _start(settings, generator)
+        run = _Run(settings, generator, encoder, start, on_frame)
         try:
             finished = run.go()
         finally:
@@ -149,12 +152,21 @@ def _check(settings: DreamSettings) -> None:
         raise InputError(f"seed must be 0 or more, got {settings.seed}")
     registry.load("policies", settings.policy)
     try:
-        settings.out.mkdir(parents=True, exist_ok=True)
-        taken = any(settings.out.iterdir())
+        taken = settings.out.exists() and (not settings.out.is_dir() or any(settings.out.iterdir()))
     except OSError as exc:
-        raise storage_error(f"make the run folder {settings.out}", exc) from exc
+        raise storage_error(f"look into the run folder {settings.out}", exc) from exc
     if taken:
         raise InputError(f"{settings.out} is not empty: choose another folder, nothing in it was changed")
+
+
+def _start(settings: DreamSettings, generator: Generator) -> Pixels:
+    seeds = generator.seeds
+    if not seeds:
+        raise InputError(
+            f"the generator {settings.generator!r} has no images to start from: "
+            "name a folder of pictures with seeds"
+        )
+    return fit(seeds[settings.seed % len(seeds)], *generator.size)
 
 
 def summary(embeddings: list[Embedding]) -> dict[str, float]:
@@ -208,11 +220,8 @@ class _Arm:
         return name
 
     def record(self, done: FrameDone, settings: DreamSettings) -> None:
-        """Write the frame and its line."""
+        """Write the frame and its line, then count it: a run cut off in between counts whole frames only."""
         observed = done.observed
-        if observed.cache_id is not None:
-            self._made[observed.cache_id] = done.frame
-        self._embeddings.append(observed.embedding)
         self.journal.write(
             {
                 "frame": done.frame,
@@ -230,13 +239,16 @@ class _Arm:
                 "times_ms": done.times_ms,
             }
         )
+        self._embeddings.append(observed.embedding)
+        self._injections += done.injection is not None
+        if observed.cache_id is not None:
+            self._made[observed.cache_id] = done.frame
 
     def _injected(self, done: FrameDone) -> dict[str, Any] | None:
         if done.injection is None:
             return None
-        self._injections += 1
         cache_id = done.injection.entry.cache_id
-        source = self._made.get(cache_id)
+        source = done.frame if cache_id == done.observed.cache_id else self._made.get(cache_id)
         return {
             "cache_id": cache_id,
             "similarity": round(done.injection.similarity, 6),
@@ -263,11 +275,13 @@ class _Run:
         settings: DreamSettings,
         generator: Generator,
         encoder: Encoder,
+        start: Pixels,
         on_frame: Callable[[ArmDone], None] | None,
     ) -> None:
         self._settings = settings
         self._generator = generator
         self._encoder = encoder
+        self._start = start
         self._on_frame = on_frame
         self._created = datetime.now().isoformat(timespec="seconds")
         self._started = time.perf_counter()
@@ -285,14 +299,13 @@ class _Run:
         ]
 
     def go(self) -> bool:
-        """Run to the end or to Ctrl-C; says which."""
+        """Run to the end or to Ctrl-C; says which. Whatever ends it, the results so far are written."""
         settings = self._settings
-        start = self._start()
         loops = [
             DreamLoop(
                 self._generator,
                 arm.observer,
-                start=start,
+                start=self._start,
                 strength=settings.strength,
                 prompt=settings.prompt,
                 seed=settings.seed,
@@ -300,27 +313,19 @@ class _Run:
             for arm in self._arms
         ]
         for arm in self._arms:
-            arm.save_frame(0, start)
+            arm.save_frame(0, self._start)
         self._write(finished=False)
+        finished = False
         try:
             for _ in range(settings.frames):
                 for arm, loop in zip(self._arms, loops, strict=True):
                     self._advance(arm, loop)
             finished = True
         except KeyboardInterrupt:
-            finished = False
-        self._write(finished)
+            pass
+        finally:
+            self._write(finished)
         return finished
-
-    def _start(self) -> Pixels:
-        seeds = self._generator.seeds
-        if not seeds:
-            raise InputError(
-                f"the generator {self._settings.generator!r} has no images to start from: "
-                "name a folder of pictures with seeds"
-            )
-        height, width = self._generator.size
-        return fit(seeds[self._settings.seed % len(seeds)], height, width)
 
     def _advance(self, arm: _Arm, loop: DreamLoop) -> None:
         done = loop.step()
@@ -364,6 +369,8 @@ class _Run:
         replace_file(self._settings.out / "run.json", [data, b"\n"], durable=False)
 
     def close(self) -> None:
-        for arm in self._arms:
-            arm.journal.close()
-        self._memory.close()
+        try:
+            self._memory.close()
+        finally:
+            for arm in self._arms:
+                arm.journal.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reverie.cache.similarity import find_similar, weighted_choice
+from reverie.cache.similarity import check_cut, find_similar, weighted_choice
 from reverie.errors import InputError
 from reverie.protocols import Decision, Observation
 from reverie.vectors import similarities
@@ -33,11 +33,16 @@ class SimilarMemory:
         interval: Frames between injections.
         threshold: Lowest cosine that counts, inclusive.
         top_k: How many of the most similar are drawn from, each in proportion to its similarity.
+
+    Raises:
+        InputError: ``interval`` is not a whole number of at least 1, ``threshold`` is NaN, or ``top_k``
+            is negative.
     """
 
     name = "spec"
 
     def __init__(self, interval: int = 15, threshold: float = 0.7, top_k: int = 5) -> None:
+        check_cut(threshold, top_k)
         self._interval = _checked_interval(interval)
         self._threshold = threshold
         self._top_k = top_k
@@ -61,6 +66,9 @@ class RandomMemory:
 
     Args:
         interval: Frames between injections.
+
+    Raises:
+        InputError: ``interval`` is not a whole number of at least 1.
     """
 
     name = "random"

@@ -25,7 +25,7 @@ from PIL import Image
 from reverie import registry
 from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.entry import CacheEntry
-from reverie.errors import EntryNotFoundError, ImageError
+from reverie.errors import EntryNotFoundError, ImageError, InputError, StorageError, UnsafePathError
 from reverie.loop.monitor import Measures, Monitor
 from reverie.memory import ImageMemory
 from reverie.pixels import ImageLike, Pixels, fit, to_pixels
@@ -80,7 +80,7 @@ class Observed:
 
 
 class _Watch:
-    """What every observer does with a frame first: encode it and measure the loop."""
+    """What every observer does with a frame: encode it, and then count and measure it."""
 
     def __init__(self, matcher: AestheticMatcher) -> None:
         self._matcher = matcher
@@ -88,12 +88,14 @@ class _Watch:
         self.frame = 0
         self.times_ms: dict[str, float] = {}
 
-    def look(self, pixels: Pixels) -> tuple[Embedding, Measures]:
+    def encode(self, pixels: Pixels) -> Embedding:
         self.times_ms = {}
-        self.frame += 1
         with self.timed("encode"):
-            embedding = self._matcher.encode_image(pixels)
-        return embedding, self.monitor.observe(embedding)
+            return self._matcher.encode_image(pixels)
+
+    def count(self, embedding: Embedding) -> Measures:
+        self.frame += 1
+        return self.monitor.observe(embedding)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -125,8 +127,13 @@ class Spectator:
         prompt: str = "",  # noqa: ARG002 - the same call as the Injector's
         generation_params: Mapping[str, Any] | None = None,  # noqa: ARG002
     ) -> Injection | None:
-        """Take in one frame; never an injection."""
-        embedding, measures = self._watch.look(to_pixels(frame))
+        """Take in one frame; never an injection.
+
+        Raises:
+            ImageError: The frame cannot be used; it was not counted.
+        """
+        embedding = self._watch.encode(to_pixels(frame))
+        measures = self._watch.count(embedding)
         decision = Decision(None, "no memory: frames are only watched")
         self.last = Observed(
             self._watch.frame, embedding, measures, decision, times_ms=dict(self._watch.times_ms)
@@ -148,11 +155,14 @@ class Injector:
 
     Raises:
         UnknownNameError: No policy of that name.
+        InputError: Options of a policy that was not given by name.
     """
 
     def __init__(
         self, memory: ImageMemory, policy: str | InjectionPolicy = "spec", *, seed: int = 0, **options: Any
     ) -> None:
+        if options and not isinstance(policy, str):
+            raise InputError(f"{', '.join(options)}: a policy that exists already takes no options")
         self.memory = memory
         self._policy: InjectionPolicy = (
             registry.create("policies", policy, **options) if isinstance(policy, str) else policy
@@ -187,14 +197,19 @@ class Injector:
 
         Raises:
             ImageError: The frame cannot be used.
+            ParamsError: ``generation_params`` holds what JSON cannot.
+            CacheFullError: The memory is at its limit and all of it is pinned.
             StorageError: The disk refused to keep it.
+
+            After any of them the frame was not counted: it may be handed in again.
         """
         watch, pixels = self._watch, to_pixels(frame)
-        embedding, measures = watch.look(pixels)
+        embedding = watch.encode(pixels)
         with watch.timed("store"):
             kept = self.memory.remember(
                 frame, prompt, generation_params, embedding=embedding, parents=self._parents
             )
+        measures = watch.count(embedding)
         with watch.timed("decide"):
             decision = self._policy.decide(self._observation(embedding, measures, kept.cache_id), self._rng)
             injection, decision = self._carry_out(decision, frame, pixels)
@@ -218,18 +233,21 @@ class Injector:
     def _carry_out(
         self, decision: Decision, frame: ImageLike, pixels: Pixels
     ) -> tuple[Injection | None, Decision]:
-        """Fetch the chosen memory. One whose picture is gone costs an injection, not the loop."""
+        """Fetch the chosen memory. One whose picture cannot be had costs an injection, not the loop."""
         if decision.cache_id is None:
             return None, decision
         try:
             picture = fit(self.memory.image(decision.cache_id), *pixels.shape[:2])
             entry = self.memory.cache.get(decision.cache_id)
-        except (EntryNotFoundError, ImageError) as exc:
-            return None, replace(decision, cache_id=None, reason=f"{decision.reason}; but {exc}")
+        except (EntryNotFoundError, ImageError, StorageError, UnsafePathError) as exc:
+            return None, _without(decision, str(exc))
         if entry is None:
-            return None, replace(
-                decision, cache_id=None, reason=f"{decision.reason}; but it was evicted since"
-            )
+            return None, _without(decision, "it was evicted since")
         self._past.append(PastInjection(self._watch.frame, decision.cache_id))
         image = Image.fromarray(picture) if isinstance(frame, Image.Image) else picture
         return Injection(image, entry, decision.similarity or 0.0, decision.reason), decision
+
+
+def _without(decision: Decision, why: str) -> Decision:
+    """The decision as it came out: no injection after all."""
+    return replace(decision, cache_id=None, similarity=None, reason=f"{decision.reason}; but {why}")

@@ -82,7 +82,8 @@ footer{margin-top:72px;padding-top:20px;border-top:1px solid var(--line);font-si
  .frames li{font-size:11px}
  .strip h3{flex-wrap:wrap}
  .strip h3 .title{flex:1}
- .strip h3 .figure{margin-left:20px;flex-basis:100%;text-align:left;margin-top:-6px}
+ .strip h3 .figure{margin-left:20px;flex-basis:100%;text-align:left;margin-top:-6px;
+  white-space:normal}
  th,td{padding-left:8px}
  th:first-child,td:first-child{width:52%}
  td{font-size:16px}

@@ -225,7 +225,7 @@ def _journal(path: Path) -> tuple[FrameRecord, ...]:
         try:
             parsed = _parse(line, where)
         except InputError:
-            if True:
+            if at == lines[-1][0]:
                 break
             raise
         record = _record(parsed, where)

@@ -1,0 +1,105 @@
+"""What a cache is opened and fed with, checked before anything is touched."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reverie import registry
+from reverie.cache.convert import index_on_disk
+from reverie.errors import ConfigError, InputError
+
+__all__ = [
+    "check_folder",
+    "check_limit",
+    "check_parents",
+    "check_text",
+    "check_timeout",
+    "choose_index",
+    "read_config",
+]
+
+_JSON_UP_TO = 500  # entries: past that, rewriting a JSON file at every add costs too much
+
+
+def read_config(config: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Folder and max_size from the nested configuration of the specification's project.
+
+    Raises:
+        ConfigError: ``["system"]["cache_dir"]`` or ``["generation"]["cache"]["max_size"]`` is not there.
+    """
+    try:
+        return config["system"]["cache_dir"], config["generation"]["cache"]["max_size"]
+    except (KeyError, TypeError) as exc:
+        raise ConfigError(
+            "the configuration needs config['system']['cache_dir'] and "
+            f"config['generation']['cache']['max_size']: {exc!r} failed"
+        ) from exc
+
+
+def check_folder(folder: Any) -> tuple[str, Path]:
+    """The cache folder as it was written and as an absolute path; ``~`` is the home folder.
+
+    Raises:
+        ConfigError: Not a path, or an empty one.
+    """
+    shown = os.fspath(folder) if isinstance(folder, (str, os.PathLike)) else None
+    if not isinstance(shown, str) or not shown or "\0" in shown:
+        raise ConfigError(f"the cache folder must be a path, got {folder!r}")
+    try:
+        return shown, Path(shown).expanduser().absolute()
+    except RuntimeError as exc:
+        raise ConfigError(f"the cache folder {shown!r} cannot be found: {exc}") from exc
+
+
+def check_limit(name: str, value: Any) -> None:
+    """Raise ConfigError unless a limit is None or a whole number of at least 1."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ConfigError(f"{name} must be a whole number of at least 1, or None for no limit; got {value!r}")
+
+
+def check_timeout(value: Any) -> float:
+    """The timeout in seconds as a float; raises ConfigError unless it is a number, 0 or more, and finite."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ConfigError(f"lock_timeout must be seconds, 0 or more, got {value!r}")
+    return float(value)
+
+
+def check_text(text: Any, what: str) -> str:
+    """A text as JSON and SQLite can hold it; raises InputError for other types and halves of surrogate pairs."""
+    if not isinstance(text, str):
+        raise InputError(f"{what} must be text, got {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise InputError(f"{what} holds a character that is not valid text: {exc}") from exc
+    return str(text)
+
+
+def check_parents(parents: Any) -> tuple[str, ...]:
+    """Ids of parents; raises InputError unless they are a sequence of texts."""
+    if isinstance(parents, str) or not isinstance(parents, Sequence):
+        raise InputError(f"parents must be a sequence of ids, got {parents!r}")
+    return tuple(check_text(parent, "an id in parents") for parent in parents)
+
+
+def choose_index(metadata: Path, wanted: str, max_size: int | None) -> str:
+    """The kind of index to open: what is on the disk, else by size.
+
+    Raises:
+        ConfigError: ``wanted`` contradicts what is on the disk.
+        UnknownNameError: No index of that name.
+    """
+    found = index_on_disk(metadata)
+    if wanted == "auto":
+        return found or ("json" if max_size is not None and max_size <= _JSON_UP_TO else "sqlite")
+    registry.load("indexes", wanted)
+    if found is not None and found != wanted:
+        raise ConfigError(
+            f"{metadata.parent} has an index of kind {found!r}, but index={wanted!r} was asked: leave it "
+            f"out, or convert with: reverie cache convert --to {wanted} --cache {metadata.parent}"
+        )
+    return wanted

@@ -1,0 +1,80 @@
+"""`reverie dream`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["dream"]
+
+
+@click.command("dream", short_help="Run a loop without and with memory, and compare.")
+@click.option(
+    "--frames", type=click.IntRange(min=1), default=300, show_default=True, metavar="N", help="Of each loop."
+)
+@click.option(
+    "--seeds",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Your own pictures, of any size, to start from.  [default: 24 built-in ones]",
+)
+@click.option(
+    "--policy",
+    default="spec",
+    show_default=True,
+    metavar="NAME",
+    help="When memory steps in, and with what (see `reverie parts`).",
+)
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    metavar="X",
+    help="0 keeps a frame's input, 1 forgets it.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="The same seed gives the same frames.",
+)
+@click.option("--prompt", default="", metavar="TEXT", help="For generators that read one.")
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    default=128,
+    show_default=True,
+    metavar="PX",
+    help="Side of a frame.",
+)
+@click.option(
+    "--generator", default="patches", show_default=True, metavar="NAME", help="What makes the frames."
+)
+@click.option(
+    "--encoder", default="descriptor", show_default=True, metavar="NAME", help="What compares them."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A new or empty folder.  [default: ./dream, then ./dream-2, ...]",
+)
+@click.option("--no-report", is_flag=True, help="Frames and journal only.")
+def dream(no_report: bool, **chosen: Any) -> None:
+    """Run a generative loop twice, without and with memory, and show what memory changed.
+
+    Both loops start from the same picture with the same noise. The folder gets all frames, a
+    journal, a contact sheet, an animation, charts and report.html. Ctrl-C ends the run with what
+    there is; the report is still written.
+    """
+    from reverie.cli.dreaming import finish, run
+
+    result = run(chosen)
+    finish(result, with_report=not no_report)
+    if not result.finished:
+        raise click.exceptions.Exit(130)

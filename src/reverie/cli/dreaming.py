@@ -1,0 +1,100 @@
+"""What `reverie dream` does around the library's dream: settings, progress, summary."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reverie.cli.output import Column, near, note, say, show, table
+from reverie.cli.progress import progress
+from reverie.loop.dream import DreamResult, DreamSettings
+from reverie.loop.dream import dream as run_dream
+from reverie.report.run import Run, load_run
+from reverie.report.verdict import key_figures, verdict
+from reverie.report.write import write_report
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["command_line", "finish", "free_folder", "run", "tell_files"]
+
+_WORTH_A_LINE = {
+    ".html": "open it in a browser",
+    ".webp": "both loops, side by side",
+    ".gif": "both loops, side by side",
+    ".mp4": "the same as a film",
+    ".png": "each loop at a glance",
+}
+
+
+def run(chosen: Mapping[str, Any]) -> DreamResult:
+    """Dream with these options, showing how it goes; raises as `reverie.loop.dream.dream`."""
+    out = chosen["out"] or free_folder(Path("dream"))
+    settings = DreamSettings(**{**chosen, "out": out, "command": command_line(chosen)})
+    note(f"dreaming into {near(out)} (Ctrl-C stops and keeps what there is)")
+    with progress() as on_frame:
+        return run_dream(settings, on_frame=on_frame)
+
+
+def free_folder(wanted: Path) -> Path:
+    """``wanted``, or ``wanted-2``, ``wanted-3``...: the first that is not there or empty."""
+    folder, number = wanted, 1
+    while folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder
+
+
+def command_line(chosen: Mapping[str, Any]) -> str:
+    """The command that repeats the run; the folder it goes to is left open."""
+    words = ["reverie", "dream"]
+    for name, value in chosen.items():
+        if name != "out" and value not in (None, ""):
+            words += [f"--{name}", str(value)]
+    return shlex.join(words)
+
+
+def finish(result: DreamResult, *, with_report: bool) -> None:
+    """Write the report, say what came out, and where to look."""
+    if not result.finished:
+        note("stopped early; this is what there is")
+    written: list[Path] = []
+    if with_report:
+        written = _write_report(result.folder)
+    show(*_summary(load_run(result.folder)))
+    say()
+    tell_files(result.folder, written)
+
+
+def _write_report(folder: Path) -> list[Path]:
+    note("writing the report")
+    try:
+        return write_report(folder)
+    except KeyboardInterrupt:
+        note(f"the frames are in {near(folder)}; write the report with: reverie report {near(folder)}")
+        raise
+
+
+def _summary(run: Run) -> list[RenderableType]:
+    judged = verdict(run)
+    rows = [
+        [measure.label, *(measure.show(value) for value in values)] for measure, values in key_figures(run)
+    ]
+    columns = [Column("", flexible=True), *(Column(arm.title.lower(), right=True) for arm in run.arms)]
+    figures: list[RenderableType] = ["", table(columns, rows)] if rows else []
+    return [*figures, "", " ".join([judged.headline, *judged.notes])]
+
+
+def tell_files(folder: Path, written: list[Path]) -> None:
+    """Where to look, the page first."""
+    if not written:
+        say(f"frames and journal: {near(folder)}")
+        return
+    known = [path for path in written if path.suffix in _WORTH_A_LINE]
+    ordered = sorted(known, key=lambda path: list(_WORTH_A_LINE).index(path.suffix))
+    width = max(len(near(path)) for path in ordered)
+    say("look at")
+    for path in ordered:
+        say(f"  {near(path):<{width}}  {_WORTH_A_LINE[path.suffix]}")
