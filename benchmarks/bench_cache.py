@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -66,66 +66,84 @@ def filled(folder: Path, count: int) -> Path:
     return folder
 
 
-def naive_full(folder: Path) -> NaiveCache:
+def naive_75(folder: Path, max_size: int = SIZE) -> NaiveCache:
     """The peer with 75 entries; their ids are its own, of another second."""
-    peer = NaiveCache(folder, SIZE)
+    peer = NaiveCache(folder, max_size)
     for number in range(1, SIZE + 1):
         name = f"cache_{number:05d}_0"
-        path = str(peer.images / f"{name}.png")
-        peer.entries[name] = NaiveEntry(
-            name, path, PROMPT, PARAMS, vector(number).tolist(), "2026-01-01T00:00:00"
-        )
+        path, second = str(peer.images / f"{name}.png"), "2026-01-01T00:00:00"
+        peer.entries[name] = NaiveEntry(name, path, PROMPT, PARAMS, vector(number).tolist(), second)
     return peer
 
 
-def ours_full(folder: Path, index: str, image: Path) -> CacheManager:
+def ours_75(folder: Path, index: str, image: Path, max_size: int | None = SIZE) -> CacheManager:
     """Our cache with 75 entries, all added by `add`."""
-    cache = CacheManager(folder, SIZE, index=index)
+    cache = CacheManager(folder, max_size, index=index)
     for number in range(SIZE):
         cache.add(image, PROMPT, PARAMS, vector(number))
     return cache
 
 
-def adds(folder: Path, image: Path, rounds: int) -> list[Row]:
-    """`add` into a full cache of 75: every add of ours evicts."""
+def adds(folder: Path, image: Path, rounds: int, *, full: bool) -> list[Row]:
+    """`add` at 75 entries: into a full cache, where every add of ours evicts, or into one without limit."""
     embedding = vector(0)
     numbers = embedding.tolist()
-    pixels = frame()
-    incoming = folder / "incoming.png"
-    peer = naive_full(folder / "naive")
+    peer = naive_75(folder / "naive", SIZE if full else 10**9)
+    limit = SIZE if full else None
+    json, sqlite = (ours_75(folder / kind, kind, image, limit) for kind in ("json", "sqlite"))
 
-    def peer_array() -> None:
-        Image.fromarray(pixels).save(incoming)
-        peer.add(incoming, PROMPT, PARAMS, numbers)
+    def back_to_75() -> None:
+        for cache in (json, sqlite):
+            for cache_id in cache.ids()[SIZE:]:
+                cache.remove(cache_id)
+        for cache_id in list(peer.entries)[SIZE:]:
+            del peer.entries[cache_id]
+        settle()
 
-    def ours(cache: CacheManager, picture: Any) -> Callable[[], object]:
-        return lambda: cache.add(picture, PROMPT, PARAMS, embedding)
-
-    with (
-        ours_full(folder / "json", "json", image) as json,
-        ours_full(folder / "sqlite", "sqlite", image) as sqlite,
-    ):
-        paths = interleave(
+    with json, sqlite:
+        taken = interleave(
             {
                 "peer": lambda: peer.add(image, PROMPT, PARAMS, numbers),
-                "json": ours(json, image),
-                "sqlite": ours(sqlite, image),
+                "json": lambda: json.add(image, PROMPT, PARAMS, embedding),
+                "sqlite": lambda: sqlite.add(image, PROMPT, PARAMS, embedding),
             },
             rounds=rounds,
             calls=4,
-            before=settle,
+            before=back_to_75,
         )
-        arrays = interleave(
-            {"peer": peer_array, "json": ours(json, pixels), "sqlite": ours(sqlite, pixels)},
+    state = "full" if full else "with room"
+    return [
+        Row(f"add a PNG at 75, {state}, JSON", taken["json"], taken["peer"], Bar(faster=8)),
+        Row(f"add a PNG at 75, {state}, SQLite", taken["sqlite"], taken["peer"], Bar(faster=30)),
+    ]
+
+
+def array_adds(folder: Path, image: Path, rounds: int) -> list[Row]:
+    """`add` of an array: encoding the PNG is most of it. The peer needs a file: it saves one."""
+    pixels, embedding = frame(), vector(0)
+    numbers = embedding.tolist()
+    incoming = folder / "incoming.png"
+    peer = naive_75(folder / "naive")
+    json, sqlite = (ours_75(folder / kind, kind, image) for kind in ("json", "sqlite"))
+
+    def save_and_add() -> None:
+        Image.fromarray(pixels).save(incoming)
+        peer.add(incoming, PROMPT, PARAMS, numbers)
+
+    with json, sqlite:
+        taken = interleave(
+            {
+                "peer": save_and_add,
+                "json": lambda: json.add(pixels, PROMPT, PARAMS, embedding),
+                "sqlite": lambda: sqlite.add(pixels, PROMPT, PARAMS, embedding),
+            },
             rounds=max(2, rounds // 3),
             calls=4,
             before=settle,
         )
     return [
-        Row("add a PNG at 75, JSON, durable", paths["json"], paths["peer"], Bar(faster=8)),
-        Row("add a PNG at 75, SQLite, durable", paths["sqlite"], paths["peer"], Bar(faster=30)),
-        Row("add an array at 75 (PNG made on the way), JSON", arrays["json"], arrays["peer"]),
-        Row("add an array at 75 (PNG made on the way), SQLite", arrays["sqlite"], arrays["peer"]),
+        Row("add an array at 75, full, JSON", taken["json"], taken["peer"]),
+        Row("add an array at 75, full, SQLite", taken["sqlite"], taken["peer"]),
     ]
 
 
@@ -185,12 +203,12 @@ def flat(folder: Path, image: Path, rounds: int) -> list[Row]:
 
 def gets(folder: Path, image: Path, rounds: int) -> list[Row]:
     """`get` of any of 75 entries: many in a row, and one after a pause, as a loop does once a frame."""
-    peer = naive_full(folder / "naive")
+    peer = naive_75(folder / "naive")
     peer_ids = list(peer.entries)
     chosen = random.Random(0).choices
     found = []
     for kind in ("json", "sqlite"):
-        with ours_full(folder / kind, kind, image) as cache:
+        with ours_75(folder / kind, kind, image) as cache:
             ids = cache.ids()
             calls = 2000
             wanted = iter(chosen(ids, k=(rounds + 1) * calls))
@@ -251,7 +269,9 @@ def main() -> None:
         image = folder / "frame.png"
         Image.fromarray(frame()).save(image)
         print(f"- image: 512 x 512 PNG of {image.stat().st_size:,} bytes; embeddings of 512 numbers\n")
-        show(adds(folder, image, rounds))
+        show(adds(folder / "full", image, rounds, full=True))
+        show(adds(folder / "room", image, rounds, full=False), head=False)
+        show(array_adds(folder, image, rounds), head=False)
         show(parts(folder / "parts", image, rounds), head=False)
         show(flat(folder / "flat", image, rounds), head=False)
         show(gets(folder / "get", image, min(rounds, 10)), head=False)

@@ -27,12 +27,27 @@ from pathlib import Path
 import numpy as np
 import threadpoolctl
 
-__all__ = ["Bar", "Row", "Timing", "arguments", "header", "interleave", "scratch", "settle", "show"]
+__all__ = [
+    "TABLE_HEAD",
+    "Bar",
+    "Row",
+    "Timing",
+    "arguments",
+    "header",
+    "interleave",
+    "scratch",
+    "settle",
+    "show",
+]
 
 threadpoolctl.threadpool_limits(1)
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
-_TABLE = ("what", "median", "p90", "peer, median", "ratio", "asked", "")
+TABLE_HEAD = (
+    "| what | median | p90 | peer, median | ratio | asked | |",
+    "| --- | --- | --- | --- | --- | --- | --- |",
+)
+"""The first two lines of every table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +188,9 @@ def settle() -> None:
 def show(rows: list[Row], *, head: bool = True) -> None:
     """Print rows as a Markdown table."""
     if head:
-        print(_line(_TABLE))
-        print(_line(["---"] * len(_TABLE)))
+        print("\n".join(TABLE_HEAD))
     for row in rows:
-        print(_line(row.cells()), flush=True)
-
-
-def _line(cells: list[str] | tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
+        print(f"| {' | '.join(row.cells())} |", flush=True)
 
 
 def arguments(what: str) -> argparse.Namespace:

@@ -25,7 +25,7 @@ HEAD = """\
 
 `reverie COMMAND --help` says the same in the terminal.
 
-- Tables are for people and fit the terminal; `--json` is for machines: one document, or a line an
+- Tables are for people and fit the terminal; `--json` is for machines: one document, or one line per
   entry for lists. Colours appear in a terminal only, and never with `NO_COLOR` set.
 - Results go to standard output, remarks and progress to standard error. Every error is one line that
   begins with `reverie: `; `reverie --debug COMMAND` shows where it comes from.

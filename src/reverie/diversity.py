@@ -7,8 +7,6 @@ identical rows count as 1, n orthogonal rows as n. All raise InputError for vect
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from reverie.errors import InputError
@@ -72,10 +70,11 @@ def novelty(vector: Vectors, earlier: Vectors) -> float:
     """
     if len(earlier) == 0:
         return 1.0
-    highest = float(np.max(np.vecdot(earlier, vector)))
-    if not math.isfinite(highest):
+    with np.errstate(invalid="ignore"):  # said better below
+        cosines = np.vecdot(earlier, vector)
+    if not np.isfinite(cosines).all():
         raise InputError("the vectors hold NaN or infinity")
-    return min(2.0, max(0.0, 1.0 - highest))
+    return min(2.0, max(0.0, 1.0 - float(cosines.max())))
 
 
 def replay(matrix: Vectors, lag: int = 30, same: float = 0.95) -> float:

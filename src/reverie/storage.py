@@ -34,9 +34,9 @@ _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space",
     errno.EDQUOT: "the disk quota is used up: free some space",
     errno.EFBIG: "the file would be larger than the system allows",
-    errno.EROFS: "the file system is read-only: use a cache folder that can be written",
-    errno.EACCES: "permission denied: check who owns the cache folder",
-    errno.EPERM: "permission denied: check who owns the cache folder",
+    errno.EROFS: "the file system is read-only: use a folder that can be written",
+    errno.EACCES: "permission denied: check who owns the folder",
+    errno.EPERM: "permission denied: check who owns the folder",
 }
 
 _FOLDERS_NOT_FLUSHED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network and user-space file systems

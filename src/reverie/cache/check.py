@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from reverie import registry
 from reverie.cache.convert import index_on_disk
+from reverie.cache.settings import check_folder
 from reverie.entry import Record, cache_number, record_to_json
-from reverie.errors import ImageError, IndexCorruptError, StorageError, UnsafePathError
-from reverie.pixels import open_image
+from reverie.errors import ImageError, ImageNotFoundError, IndexCorruptError, StorageError, UnsafePathError
+from reverie.pixels import to_pixels
 from reverie.protocols import IndexBackend
-from reverie.storage import PARTIAL_PREFIX, replace_file, storage_error, sync_folder
+from reverie.storage import PARTIAL_PREFIX, keep_aside, replace_file, storage_error
 
 __all__ = ["CheckReport", "Problem", "check_cache"]
 
@@ -32,8 +32,8 @@ class Problem:
     """One disagreement.
 
     Attributes:
-        kind: ``damaged index``, ``second index``, ``missing image``, ``broken image``,
-            ``changed image``, ``unsafe link``, ``orphan image`` or ``unfinished write``.
+        kind: ``damaged index``, ``second index``, ``missing image``, ``broken image``, ``unreadable
+            image``, ``changed image``, ``unsafe link``, ``orphan image`` or ``unfinished write``.
         subject: The id or file that it is about.
         message: What was found.
         action: What ``--fix`` did, or would do; empty when there is nothing to do by itself.
@@ -68,7 +68,12 @@ class CheckReport:
 
 
 def check_cache(
-    folder: str | os.PathLike[str], *, fix: bool = False, kind: str | None = None, lock_timeout: float = 10.0
+    folder: str | os.PathLike[str],
+    *,
+    fix: bool = False,
+    kind: str | None = None,
+    shown: str | None = None,
+    lock_timeout: float = 10.0,
 ) -> CheckReport:
     """Check a cache folder; it need not be openable.
 
@@ -76,16 +81,18 @@ def check_cache(
         folder: The cache folder.
         fix: Also repair.
         kind: Kind of its index; None looks at the disk.
+        shown: The folder as a repaired JSON index records it; None is ``folder``.
         lock_timeout: Seconds to wait while another process writes.
 
     Raises:
+        ConfigError: ``folder`` is not a path.
         StorageError: The folder cannot be read, or a repair could not be written.
     """
-    path = Path(folder).expanduser().absolute()
+    written, path = check_folder(folder)
     if not path.is_dir():
-        raise StorageError(f"no cache folder at {os.fspath(folder)!r}")
+        raise StorageError(f"no cache folder at {written!r}")
     kind = kind or index_on_disk(path / "metadata") or "json"
-    return _Check(path, kind, os.fspath(folder), lock_timeout).run(fix)
+    return _Check(path, kind, shown or written, lock_timeout).run(fix)
 
 
 class _Check:
@@ -109,53 +116,57 @@ class _Check:
     def run(self, fix: bool) -> CheckReport:
         index = self.index()
         try:
-            index.poll()
-            damage = ""
-        except (IndexCorruptError, UnsafePathError) as exc:
-            damage = str(exc)
-        try:
-            if damage:
-                self._damaged(index, damage, fix)
-            else:
+            try:
+                index.poll()
                 self._compare(index, fix)
+            except (IndexCorruptError, UnsafePathError) as exc:
+                self.report.problems.clear()
+                self._damaged(index, str(exc), fix)
+                if fix:
+                    index.poll()
+                    self._compare(index, fix)
         finally:
             index.close()
-        self.report.fixed = fix and not self.report.ok
+        self.report.fixed = fix and any(problem.action for problem in self.report.problems)
         return self.report
 
     # -- an index that cannot be read
 
     def _damaged(self, index: IndexBackend, damage: str, fix: bool) -> None:
-        records, number = index.salvage()
-        adopted = list(self._adopt({record.image_name for record in records}, len(records)))
+        salvaged, number = index.salvage()
+        adopted = list(self._adopt(salvaged))
         action = (
-            f"keep it aside, take over {len(records)} readable entries and {len(adopted)} images without one"
+            f"keep it aside, take over {len(salvaged)} readable entries and {len(adopted)} images without one"
         )
-        self.report.entries = len(records)
+        self.report.entries = len(salvaged)
         if fix:
-            aside = _keep_copy(index.path)
-            highest = max((cache_number(record.cache_id) for record in adopted), default=0)
-            number = max(number, highest + 1, len(records) + len(adopted) + 1)
-            index.replace_all([*records, *adopted], number, {})
+            index.close()
+            aside = keep_aside(index.path, "damaged", companions=["-wal"])
+            records = [replace(record, number=place) for place, record in enumerate([*salvaged, *adopted], 1)]
+            highest = max((cache_number(record.cache_id) for record in records), default=0)
+            index.replace_all(records, max(number, highest + 1, len(records) + 1), {})
             action += f"; the old file is {aside.name}"
         self.found("damaged index", index.path.name, damage, action)
 
-    def _adopt(self, known: set[str], count: int) -> Iterator[Record]:
-        """A record for each whole picture that no entry has."""
-        for path in self._files():
-            if path.name in known or path.name.startswith(PARTIAL_PREFIX) or self._fault(path) is not None:
-                continue
-            count += 1
+    def _adopt(self, salvaged: Sequence[Record]) -> Iterator[Record]:
+        """A record for each whole picture that no entry has, oldest first."""
+        known = {record.image_name for record in salvaged}
+        taken = {record.cache_id for record in salvaged}
+        found = [path for path in self._files() if path.name not in known and _is_text(path.name)]
+        whole = [path for path in found if not _is_partial(path) and self._fault(path) is None]
+        for path in sorted(whole, key=lambda path: path.stat().st_mtime_ns):
+            cache_id = _free_id(path, taken)
+            taken.add(cache_id)
             stat = path.stat()
             yield Record(
-                number=count,
-                cache_id=path.stem,
+                number=0,
+                cache_id=cache_id,
                 image_name=path.name,
                 prompt="",
                 params=b'{"recovered":true}',
                 embedding=None,
                 timestamp=datetime.fromtimestamp(stat.st_mtime).isoformat(timespec="microseconds"),
-                used_ns=stat.st_mtime_ns,
+                used_ns=stat.st_mtime_ns // 1000 * 1000,
                 content_hash=hashlib.sha256(path.read_bytes()).hexdigest(),
                 byte_size=stat.st_size,
             )
@@ -173,50 +184,70 @@ class _Check:
     def _compare(self, index: IndexBackend, fix: bool) -> None:
         ids = [brief.cache_id for brief in index.everything()]
         self.report.entries = len(ids)
-        bad: list[Record] = []
-        for start in range(0, len(ids), _BATCH):
-            bad.extend(
-                record for record in index.read(ids[start : start + _BATCH]) if self._check_record(record)
-            )
+        faults = self._faults(index, ids)
+        if faults:  # look again: another process may have evicted them while we looked
+            index.poll()
+            faults = self._faults(index, list(faults))
+        bad = [cache_id for cache_id, problem in faults.items() if problem.action]
         if bad and len(bad) == len(ids) and not self._files():
             self.found(
                 "missing image",
                 str(self.images),
-                "not one image is there: is the disk with the images attached?",
-                "nothing: entries are never dropped because a whole folder is away",
+                "not one image is there: is the disk with the images attached? Entries are never dropped "
+                "because a whole folder is away",
             )
             bad = []
+        else:
+            self.report.problems.extend(faults.values())
         self._check_second_index()
         if fix:
-            self._set_aside(index, bad)
+            self._set_aside(index, index.read(bad))
         self._check_orphans(index, fix)
 
-    def _check_record(self, record: Record) -> bool:
-        """Report what is wrong with one entry; True when a repair has to take it out."""
+    def _faults(self, index: IndexBackend, ids: Sequence[str]) -> dict[str, Problem]:
+        """What is wrong with each of these entries; one with an action has to be taken out by a repair."""
+        found: dict[str, Problem] = {}
+        for start in range(0, len(ids), _BATCH):
+            for record in index.read(ids[start : start + _BATCH]):
+                problem = self._check_record(record)
+                if problem is not None:
+                    found[record.cache_id] = problem
+        return found
+
+    def _check_record(self, record: Record) -> Problem | None:
         path = self.images / record.image_name
+        try:
+            record.entry(path)
+        except ValueError as exc:
+            raise IndexCorruptError(f"the entry {record.cache_id!r} is damaged: {exc}") from exc
         fault = self._fault(path)
         if fault is not None:
             kind, message = fault
-            self.found(kind, record.cache_id, message, "set the record aside, move the file to lost+found/")
-            return True
-        if record.content_hash and hashlib.sha256(path.read_bytes()).hexdigest() != record.content_hash:
-            self.found(
-                "changed image",
-                record.cache_id,
-                f"{record.image_name} is a whole picture, but not the one that was stored: edited since?",
+            action = (
+                "" if kind == "unreadable image" else "set the record aside, move the file to lost+found/"
             )
-        return False
+            return Problem(kind, record.cache_id, message, action)
+        if record.content_hash and hashlib.sha256(path.read_bytes()).hexdigest() != record.content_hash:
+            message = (
+                f"{record.image_name} is a whole picture, but not the one that was stored: edited since?"
+            )
+            return Problem("changed image", record.cache_id, message)
+        return None
 
     def _fault(self, path: Path) -> tuple[str, str] | None:
+        """Kind and message of what is wrong with an image file; None for a whole picture."""
         if not os.path.lexists(path):
             return "missing image", f"{path.name} is not there"
         if path.is_symlink() and self.images.resolve() not in path.resolve().parents:
             return "unsafe link", f"{path.name} is a link that leads out of the cache; it was not followed"
         try:
-            with open_image(path) as image:
-                image.load()
-        except (ImageError, StorageError, *_PILLOW_ERRORS) as exc:
+            to_pixels(path)
+        except ImageNotFoundError:
+            return "missing image", f"{path.name} is not there"
+        except ImageError as exc:
             return "broken image", f"{path.name}: {exc}"
+        except StorageError as exc:
+            return "unreadable image", f"{path.name}: {exc}"
         return None
 
     def _check_second_index(self) -> None:
@@ -239,20 +270,15 @@ class _Check:
 
     def _report_orphans(self, index: IndexBackend, trash: set[str], fix: bool) -> None:
         ids = [brief.cache_id for brief in index.everything()]
-        known = {record.image_name for record in index.read(ids)}
-        for path in self._files():
-            if path.name in known or path.name in trash:
+        known = {record.image_name for record in index.read(ids)} | trash
+        for path in [*self._files(), *index.path.parent.glob(f"{PARTIAL_PREFIX}*")]:
+            if path.parent == self.images and path.name in known:
                 continue
-            if path.name.startswith(PARTIAL_PREFIX):
-                if not _writer_lives(path.name):
-                    self.found(
-                        "unfinished write",
-                        path.name,
-                        "left by a process that was stopped",
-                        _move_action(path, fix),
-                    )
-            else:
+            if not _is_partial(path):
                 self.found("orphan image", path.name, "no entry has this file", _move_action(path, fix))
+            elif not _writer_lives(path.name):
+                message = "left by a process that was stopped"
+                self.found("unfinished write", path.name, message, _move_action(path, fix))
 
     def _set_aside(self, index: IndexBackend, bad: Sequence[Record]) -> None:
         if not bad:
@@ -269,7 +295,23 @@ class _Check:
             writer.forget_trash([record.image_name for record in bad])
 
 
-_PILLOW_ERRORS = (ValueError, SyntaxError, TypeError, EOFError, OSError)
+def _is_partial(path: Path) -> bool:
+    return path.name.startswith(PARTIAL_PREFIX)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file name can stand in an index; one that is not UTF-8 cannot."""
+    return name.isprintable() or name.encode(errors="replace").decode() == name
+
+
+def _free_id(path: Path, taken: set[str]) -> str:
+    """The name of a file without its ending, or with it where two files share the name."""
+    cache_id = path.stem
+    count = 1
+    while cache_id in taken:
+        cache_id = path.name if count == 1 else f"{path.name}-{count}"
+        count += 1
+    return cache_id
 
 
 def _move_action(path: Path, fix: bool) -> str:
@@ -287,20 +329,6 @@ def _move_action(path: Path, fix: bool) -> str:
         except OSError as exc:
             raise storage_error(f"move {path} to {shelf}", exc) from exc
     return "move it to lost+found/"
-
-
-def _keep_copy(path: Path) -> Path:
-    """Copy a damaged index (and a database's log) to a name that nothing opens."""
-    aside = path.with_name(f"{path.name}.damaged-{datetime.now().strftime('%Y%m%d-%H%M%S-%f')}")
-    try:
-        shutil.copy2(path, aside)
-        log = path.with_name(path.name + "-wal")
-        if log.exists():
-            shutil.copy2(log, aside.with_name(aside.name + "-wal"))
-        sync_folder(path.parent)
-    except OSError as exc:
-        raise storage_error(f"keep {path} aside", exc) from exc
-    return aside
 
 
 def _writer_lives(name: str) -> bool:

@@ -307,7 +307,7 @@ class JsonIndex:
         return state
 
     def _keep_prefix(self, entries: list[Any]) -> None:
-        """Go on writing a relative ``image_path`` as the file has it when the cache was opened from elsewhere.
+        """Opened from elsewhere, go on writing a relative ``image_path`` as the file has it.
 
         The program that records it so is started where it leads to the images; the folder it was
         opened by here, absolute or through "..", would not be found from there, or only on this machine.

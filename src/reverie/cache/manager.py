@@ -16,7 +16,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -28,11 +27,13 @@ from numpy.typing import ArrayLike
 
 from reverie import registry
 from reverie.cache.check import CheckReport, check_cache
-from reverie.cache.mirror import Mirror
+from reverie.cache.limits import Limits
+from reverie.cache.mirror import Mirror, Write
 from reverie.cache.settings import (
     check_folder,
     check_limit,
     check_parents,
+    check_space,
     check_text,
     check_timeout,
     choose_index,
@@ -42,8 +43,6 @@ from reverie.entry import CacheEntry, Record, encode_params
 from reverie.errors import (
     CacheClosedError,
     CacheError,
-    CacheFullError,
-    EmbeddingError,
     EntryNotFoundError,
     StorageError,
 )
@@ -127,7 +126,7 @@ class CacheManager:
         self._newest_use = 0
         _OPENED.add(self)
         self._open()
-        if max(self._surplus(0, 0)) > 0:
+        if max(self._limits().surplus(self._mirror)) > 0:
             with contextlib.suppress(StorageError):  # a read-only cache can still be looked at
                 self._enforce_max_size()
 
@@ -239,14 +238,7 @@ class CacheManager:
         if vector is None or (vector.encoder, vector.size) in self._spaces:
             return
         self._spaces = self._index.spaces()
-        lengths = {size for name, size in self._spaces if vector.encoder in (None, name)}
-        if lengths and vector.size not in lengths:
-            listed = " or ".join(str(size) for size in sorted(lengths))
-            of = f" of encoder {vector.encoder!r}" if vector.encoder else ""
-            raise EmbeddingError(
-                f"the embedding has {vector.size} numbers, but the vectors{of} in this cache have {listed}: "
-                "encode the image with the same encoder, or name another with encoder=..."
-            )
+        check_space(vector, self._spaces)
 
     def _take_back(self, staged: Staged, stored: str) -> None:
         """After a failed add: leave no file behind, unless the row did reach the disk."""
@@ -257,7 +249,7 @@ class CacheManager:
                 if all(record.image_name != stored for record in self._index.read([Path(stored).stem])):
                     self._images.delete([stored])
 
-    def _finish(self, write: _Write) -> None:
+    def _finish(self, write: Write) -> None:
         """What follows a commit: delete files, tell the listeners."""
         with contextlib.suppress(StorageError):  # they stay listed as trash and are tried again
             self._images.delete(write.trash)
@@ -279,37 +271,15 @@ class CacheManager:
             self._evict(write)
         self._finish(write)
 
-    def _surplus(self, entries: int, size: int) -> tuple[int, int]:
-        """Entries and bytes past the limits (negative: room), once this much more is in."""
-        mirror = self._mirror
-        over = 0 if self.max_size is None else len(mirror.briefs) + entries - self.max_size
-        heavy = 0 if self.max_bytes is None else mirror.total_bytes + size - self.max_bytes
-        return over, heavy
+    def _limits(self) -> Limits:
+        return Limits(self.max_size, self.max_bytes)
 
-    def _evict(self, write: _Write, adding: Record | None = None) -> None:
-        over, heavy = self._surplus(1, adding.byte_size) if adding else self._surplus(0, 0)
-        if over <= 0 and heavy <= 0:
-            return
-        victims: list[str] = []
-        for cache_id in self._policy.ranking():
-            if over <= 0 and heavy <= 0:
-                break
-            victims.append(cache_id)
-            over -= 1
-            heavy -= self._mirror.briefs[cache_id].byte_size
-        if adding is not None and (over > 0 or heavy > 0):
-            raise CacheFullError(self._full_message(adding))
-        if self.on_evicted:
-            write.evicted = list(self._mirror.entries(victims))
-        write.remove(victims)
-
-    def _full_message(self, adding: Record) -> str:
-        if self.max_bytes is not None and adding.byte_size > self.max_bytes:
-            return f"the image takes {adding.byte_size:,} bytes, more than max_bytes={self.max_bytes:,}"
-        return (
-            f"the cache is at its limit (max_size={self.max_size}, max_bytes={self.max_bytes}) and all that "
-            "remains is pinned: unpin an entry or raise the limit"
-        )
+    def _evict(self, write: Write, adding: Record | None = None) -> None:
+        victims = self._limits().victims(self._mirror, self._policy, adding)
+        if victims:
+            if self.on_evicted:
+                write.evicted = list(self._mirror.entries(victims))
+            write.remove(victims)
 
     # ------------------------------------------------------------------ reading
 
@@ -328,7 +298,7 @@ class CacheManager:
         return self._mirror.entry(cache_id)
 
     def _now(self) -> int:
-        """The time in nanoseconds, whole microseconds (as the JSON index records it), always later than before."""
+        """The time in nanoseconds, in whole microseconds as the JSON index has it, later at every call."""
         self._newest_use = max(self._newest_use + 1000, time.time_ns() // 1000 * 1000)
         return self._newest_use
 
@@ -531,7 +501,7 @@ class CacheManager:
         self._open()
 
     @contextmanager
-    def _writing(self) -> Iterator[_Write]:
+    def _writing(self) -> Iterator[Write]:
         """Hold the writer's place; after the commit, bring the mirror up to date."""
         with self._lock:
             self._look()
@@ -540,41 +510,16 @@ class CacheManager:
                 self._absorb(changes)
                 index.forget_trash(deleted)
                 index.use(uses)
-                write = _Write(index)
+                write = Write(index, uses)
                 yield write
                 write.trash = index.trash()
-            self._mirror.settle(uses)
-            self._mirror.remove(write.removed)
-            if write.added is not None:
-                self._mirror.add(write.added)
-            if write.pin is not None:
-                self._mirror.pin(*write.pin)
+            self._mirror.follow(write)
             self._deleted = [name for name in self._deleted if name not in deleted]
 
     def _no_entry(self, cache_id: str) -> EntryNotFoundError:
         return EntryNotFoundError(
             f"no entry {cache_id!r} in this cache: it was never added, or evicted or removed since"
         )
-
-
-@dataclass(slots=True)
-class _Write:
-    """What one write does, for the mirror and the listeners to follow after its commit."""
-
-    index: IndexWriter
-    added: Record | None = None
-    removed: list[str] = field(default_factory=list)
-    evicted: list[CacheEntry] = field(default_factory=list)
-    pin: tuple[str, bool] | None = None
-    trash: Sequence[str] = ()
-
-    def put(self, record: Record) -> None:
-        self.index.put(record)
-        self.added = record
-
-    def remove(self, cache_ids: list[str]) -> None:
-        self.index.remove(cache_ids)
-        self.removed.extend(cache_ids)
 
 
 _OPENED: weakref.WeakSet[CacheManager] = weakref.WeakSet()

@@ -7,18 +7,52 @@ Bodies (prompt, parameters, vector) are read when they are first needed, so open
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from reverie.cache.vector_table import VectorTable
 from reverie.entry import CacheEntry, Record
 from reverie.errors import IndexCorruptError
-from reverie.protocols import Brief, Changes, EvictionPolicy, IndexBackend
+from reverie.protocols import Brief, Changes, EvictionPolicy, IndexBackend, IndexWriter
 from reverie.vectors import EmbeddingSet
 
-__all__ = ["Mirror"]
+__all__ = ["Mirror", "Write"]
 
 _KEPT_RECORDS = 8192
+
+
+@dataclass(slots=True)
+class Write:
+    """What one write does, for the mirror and the listeners to follow after its commit.
+
+    Attributes:
+        index: The writer.
+        uses: Last uses that it writes, by id.
+        added: The new record, if any.
+        removed: Ids that it takes out.
+        evicted: Those of them that eviction took, as they were.
+        pin: An id and whether it is pinned from now on.
+        trash: Image files that no entry has any more.
+    """
+
+    index: IndexWriter
+    uses: Mapping[str, int]
+    added: Record | None = None
+    removed: list[str] = field(default_factory=list)
+    evicted: list[CacheEntry] = field(default_factory=list)
+    pin: tuple[str, bool] | None = None
+    trash: Sequence[str] = ()
+
+    def put(self, record: Record) -> None:
+        """Insert a record."""
+        self.index.put(record)
+        self.added = record
+
+    def remove(self, cache_ids: Sequence[str]) -> None:
+        """Take records out."""
+        self.index.remove(cache_ids)
+        self.removed.extend(cache_ids)
 
 
 class Mirror:
@@ -72,7 +106,7 @@ class Mirror:
             size = sizes.get(brief.cache_id)
             yield brief if size is None else brief._replace(byte_size=size)
 
-    def add(self, record: Record) -> None:
+    def _add(self, record: Record) -> None:
         """Take over an entry of our own, vector included."""
         self._take(
             Brief(
@@ -120,7 +154,7 @@ class Mirror:
             if self._vectors is not None:
                 self._vectors.discard(cache_id)
 
-    def pin(self, cache_id: str, pinned: bool) -> None:
+    def _pin(self, cache_id: str, pinned: bool) -> None:
         """Pin or unpin a known entry."""
         self._take(self.briefs[cache_id]._replace(pinned=pinned))
         self._records.pop(cache_id, None)
@@ -130,13 +164,22 @@ class Mirror:
         self.uses[cache_id] = used_ns
         self._policy.touch(cache_id, used_ns)
 
-    def settle(self, uses: Iterable[str]) -> None:
+    def follow(self, write: Write) -> None:
+        """Take over a write of our own, after its commit."""
+        self._settle(write.uses)
+        self.remove(write.removed)
+        if write.added is not None:
+            self._add(write.added)
+        if write.pin is not None:
+            self._pin(*write.pin)
+
+    def _settle(self, uses: Iterable[str]) -> None:
         """Those uses are written now."""
         for cache_id in uses:
             used_ns = self.uses.pop(cache_id, None)
             brief = self.briefs.get(cache_id)
             if used_ns is not None and brief is not None:
-                self.briefs[cache_id] = brief._replace(used_ns=used_ns)
+                self.briefs[cache_id] = brief._replace(used_ns=max(used_ns, brief.used_ns))
 
     def ids(self) -> list[str]:
         """Ids of all entries, oldest first; not to be changed."""
@@ -154,7 +197,7 @@ class Mirror:
             return None
         record, path = kept
         brief = self.briefs.get(cache_id)
-        used_ns = self.uses.get(cache_id) or (brief.used_ns if brief else record.used_ns)
+        used_ns = max(self.uses.get(cache_id, 0), brief.used_ns if brief else record.used_ns)
         try:
             return record.entry(path, used_ns)
         except ValueError as exc:

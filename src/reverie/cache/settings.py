@@ -10,12 +10,14 @@ from typing import Any
 
 from reverie import registry
 from reverie.cache.convert import index_on_disk
-from reverie.errors import ConfigError, InputError
+from reverie.errors import ConfigError, EmbeddingError, InputError
+from reverie.vectors import Embedding
 
 __all__ = [
     "check_folder",
     "check_limit",
     "check_parents",
+    "check_space",
     "check_text",
     "check_timeout",
     "choose_index",
@@ -69,7 +71,7 @@ def check_timeout(value: Any) -> float:
 
 
 def check_text(text: Any, what: str) -> str:
-    """A text as JSON and SQLite can hold it; raises InputError for other types and halves of surrogate pairs."""
+    """A text that JSON and SQLite can hold; raises InputError for other types and lone surrogates."""
     if not isinstance(text, str):
         raise InputError(f"{what} must be text, got {type(text).__name__}")
     try:
@@ -84,6 +86,23 @@ def check_parents(parents: Any) -> tuple[str, ...]:
     if isinstance(parents, str) or not isinstance(parents, Sequence):
         raise InputError(f"parents must be a sequence of ids, got {parents!r}")
     return tuple(check_text(parent, "an id in parents") for parent in parents)
+
+
+def check_space(vector: Embedding, spaces: set[tuple[str | None, int]]) -> None:
+    """Raise EmbeddingError when a vector is not as long as the others of its encoder.
+
+    Args:
+        vector: What is about to be stored.
+        spaces: Encoder name (None: not known) and length of the vectors there are.
+    """
+    lengths = {size for name, size in spaces if vector.encoder in (None, name)}
+    if lengths and vector.size not in lengths:
+        listed = " or ".join(str(size) for size in sorted(lengths))
+        of = f" of encoder {vector.encoder!r}" if vector.encoder else ""
+        raise EmbeddingError(
+            f"the embedding has {vector.size} numbers, but the vectors{of} in this cache have {listed}: "
+            "encode the image with the same encoder, or name another with encoder=..."
+        )
 
 
 def choose_index(metadata: Path, wanted: str, max_size: int | None) -> str:

@@ -81,9 +81,10 @@ def find_similar(
     """
     check_cut(threshold, k)
     table = candidates if isinstance(candidates, EmbeddingSet) else _as_set(candidates)
+    encoder = getattr(target, "encoder", None)
+    if encoder != table.encoder:  # before the lengths, which differ then as a rule: the names say more
+        check_same_encoder((encoder, table.encoder), where="one similarity search")
     wanted = _target(target, table.matrix.shape[1] if table.ids else None)
-    if wanted.encoder != table.encoder:
-        check_same_encoder((wanted.encoder, table.encoder), where="one similarity search")
     if not table.ids:
         return []
     scores = similarities(table.matrix, wanted)

@@ -150,6 +150,7 @@ class SqliteIndex:
         if self._database is not None:
             self._database.close()
             self._database = None
+            self._version = self._last_change = -1
 
     # -- reading
 
@@ -304,13 +305,7 @@ class SqliteIndex:
         Raises:
             StorageError: The disk refused; nothing was changed.
         """
-        try:
-            usable = self.path.exists()
-            if usable:
-                self.poll()
-        except IndexCorruptError:
-            usable = False
-        if usable:
+        if self._sound():
             self._fill(records, next_number, extra)
             return
         self.close()
@@ -327,6 +322,14 @@ class SqliteIndex:
         finally:
             fresh.close()
             fresh.path.unlink(missing_ok=True)
+
+    def _sound(self) -> bool:
+        try:
+            with self._mapped("read"):
+                check = "PRAGMA quick_check(1)"
+                return self.path.exists() and self._connection().execute(check).fetchone()[0] == "ok"
+        except IndexCorruptError:
+            return False
 
     def _fill(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
         database = self._connection()

@@ -8,7 +8,7 @@ from typing import Any
 from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.cache.convert import index_on_disk
 from reverie.cache.manager import CacheManager
-from reverie.cli.output import complain, count, json_line, near, say
+from reverie.cli.output import complain, count, json_line, near, plain, say
 from reverie.cli.place import Place
 from reverie.entry import CacheEntry
 from reverie.errors import ImageError, InputError, StorageError
@@ -104,7 +104,7 @@ class Adding:
         if self._as_json:
             json_line({"image": image, "cache_id": cache_id, "error": error, "evicted": self._evicted})
         elif cache_id is not None:
-            say(f"{cache_id}  {image}")
+            say(f"{cache_id}  {plain(image)}")
         if error is not None:
             complain(error)
         self._evicted = []

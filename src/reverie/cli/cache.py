@@ -37,7 +37,7 @@ def cache() -> None:
     """
 
 
-@click.command("list", epilog="JSON: a line an entry, as in `show`, without the embedding's numbers.")
+@click.command("list", epilog="JSON: one line per entry, as in `show`, without the embedding's numbers.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the newest N.")
 @cache_option
 @json_option
@@ -51,7 +51,7 @@ def list_entries(limit: int | None, place: Place, as_json: bool) -> None:
             for entry in entries:
                 json_line(record(entry))
             return
-        show(*overview(opened, list(entries), place))
+        overview(opened, entries, place)
 
 
 @click.command(
@@ -77,7 +77,7 @@ def show_entry(cache_id: str, place: Place, as_json: bool) -> None:
 @click.command(
     "similar",
     short_help="Find the entries most like an image or an entry.",
-    epilog="JSON: a line a match with cache_id, similarity, band, image_path, prompt.",
+    epilog="JSON: one line per match with cache_id, similarity, band, image_path, prompt.",
 )
 @click.argument("target", metavar="IMAGE_OR_ID")
 @click.option(
@@ -96,7 +96,7 @@ def similar(
 
     Similarity is the cosine of the embeddings: 1 for the same picture, 0 for an unrelated one.
     """
-    from reverie.cli.entries import find_matches, match_table
+    from reverie.cli.entries import find_matches, print_matches
 
     with open_cache(place) as opened:
         matches = find_matches(opened, target, top_k, threshold, encoder)
@@ -104,7 +104,7 @@ def similar(
         for match in matches:
             json_line(match.record())
         return
-    show(match_table(matches))
+    print_matches(matches)
 
 
 @click.command("random", epilog="JSON: one document, as in `show`.")

@@ -19,7 +19,7 @@ _IDS = click.argument("cache_ids", metavar="ID...", nargs=-1, required=True)
 @click.command(
     "add",
     short_help="Encode images and store them.",
-    epilog="JSON: a line an image with image, cache_id, error (one of the two is null), evicted (ids).",
+    epilog="JSON: one line per image with image, cache_id, error (one of the two is null), evicted (ids).",
 )
 @click.argument("images", metavar="IMAGES...", nargs=-1, required=True)
 @click.option("--prompt", default="", metavar="TEXT", help="The prompt they were made with.")
@@ -142,7 +142,7 @@ def check(fix: bool, place: Place, as_json: bool) -> None:
     if as_json:
         json_line(result(found, remaining))
     else:
-        show(*report(found, remaining, place))
+        show(*report(found, remaining, place, fix))
     if remaining:
         raise click.exceptions.Exit(3)
 

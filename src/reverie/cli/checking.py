@@ -41,8 +41,8 @@ def result(found: CheckReport, remaining: list[Problem]) -> dict[str, Any]:
     }
 
 
-def report(found: CheckReport, remaining: list[Problem], place: Place) -> list[RenderableType]:
-    """The outcome for people: each problem with what is, or was, done about it."""
+def report(found: CheckReport, remaining: list[Problem], place: Place, fix: bool) -> list[RenderableType]:
+    """The outcome for people: each problem with what a repair would do, or did."""
     entries = count(found.entries, "entry", "entries")
     if found.ok:
         return [f"{near(place.path)} is sound: {entries}, index and files agree"]
@@ -50,17 +50,15 @@ def report(found: CheckReport, remaining: list[Problem], place: Place) -> list[R
     for problem in found.problems:
         lines += [(problem.kind, problem.subject), ("", problem.message)]
         if problem.action:
-            lines.append(
-                ("  done" if found.fixed and problem not in remaining else "  --fix would", problem.action)
-            )
+            lines.append(("  done" if fix and problem not in remaining else "  --fix would", problem.action))
         lines.append(("", ""))
-    return [facts(lines), _outcome(found, remaining, place, entries)]
+    return [facts(lines), _outcome(found, remaining, place, fix)]
 
 
-def _outcome(found: CheckReport, remaining: list[Problem], place: Place, entries: str) -> str:
-    problems = count(len(found.problems), "problem")
-    if not found.fixed:
-        hint = "" if not any(p.action for p in remaining) else "; repair with: reverie cache check --fix"
-        return f"{problems} in {near(place.path)} ({entries}){hint}"
-    left = "none left" if not remaining else f"{len(remaining):,} left, to be looked at by you"
-    return f"{problems} in {near(place.path)} ({entries}), {left}"
+def _outcome(found: CheckReport, remaining: list[Problem], place: Place, fix: bool) -> str:
+    told = f"{count(len(found.problems), 'problem')} in {near(place.path)}"
+    told = f"{told} ({count(found.entries, 'entry', 'entries')})"
+    if fix:
+        return f"{told}, {f'{len(remaining):,} left, to be looked at by you' if remaining else 'none left'}"
+    can_repair = any(problem.action for problem in remaining)
+    return f"{told}; repair with: reverie cache check --fix{place.option()}" if can_repair else told

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from reverie.cli.output import Column, near, note, say, show, table
+from reverie.cli.output import Column, near, note, print_table, say, show
 from reverie.cli.progress import progress
 from reverie.loop.dream import DreamResult, DreamSettings
 from reverie.loop.dream import dream as run_dream
 from reverie.report.run import Run, load_run
 from reverie.report.verdict import key_figures, verdict
 from reverie.report.write import write_report
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 __all__ = ["command_line", "finish", "free_folder", "run", "tell_files"]
 
@@ -48,11 +46,11 @@ def free_folder(wanted: Path) -> Path:
 
 
 def command_line(chosen: Mapping[str, Any]) -> str:
-    """The command that repeats the run; the folder it goes to is left open."""
+    """The command that repeats the run, options in the order of the settings; its folder is left open."""
     words = ["reverie", "dream"]
-    for name, value in chosen.items():
-        if name != "out" and value not in (None, ""):
-            words += [f"--{name}", str(value)]
+    for name in (field.name for field in fields(DreamSettings) if field.name != "out"):
+        if chosen.get(name) not in (None, ""):
+            words += [f"--{name}", str(chosen[name])]
     return shlex.join(words)
 
 
@@ -63,8 +61,7 @@ def finish(result: DreamResult, *, with_report: bool) -> None:
     written: list[Path] = []
     if with_report:
         written = _write_report(result.folder)
-    show(*_summary(load_run(result.folder)))
-    say()
+    _summary(load_run(result.folder))
     tell_files(result.folder, written)
 
 
@@ -77,14 +74,18 @@ def _write_report(folder: Path) -> list[Path]:
         raise
 
 
-def _summary(run: Run) -> list[RenderableType]:
+def _summary(run: Run) -> None:
+    """The figures of the arms side by side, and what they say."""
     judged = verdict(run)
     rows = [
         [measure.label, *(measure.show(value) for value in values)] for measure, values in key_figures(run)
     ]
-    columns = [Column("", flexible=True), *(Column(arm.title.lower(), right=True) for arm in run.arms)]
-    figures: list[RenderableType] = ["", table(columns, rows)] if rows else []
-    return [*figures, "", " ".join([judged.headline, *judged.notes])]
+    if rows:
+        say()
+        print_table(
+            [Column("", flexible=True), *(Column(arm.title.lower(), right=True) for arm in run.arms)], rows
+        )
+    show("", " ".join([judged.headline, *judged.notes]), "")
 
 
 def tell_files(folder: Path, written: list[Path]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reverie.cache.aesthetic_matcher import AestheticMatcher
-from reverie.cli.output import Column, count, facts, near, note, size, table, when
+from reverie.cli.output import Column, count, facts, near, note, print_table, say, size, when
 from reverie.cli.place import Place, entries_of
 from reverie.entry import CacheEntry
 from reverie.errors import CacheError, EntryNotFoundError, ImageNotFoundError
@@ -27,9 +27,9 @@ __all__ = [
     "draw",
     "explain",
     "find_matches",
-    "match_table",
     "newest",
     "overview",
+    "print_matches",
     "record",
 ]
 
@@ -46,26 +46,29 @@ def newest(cache: CacheManager, limit: int | None) -> Iterable[CacheEntry]:
     return cache if limit is None else entries_of(cache, cache.ids()[-limit:])
 
 
-def overview(cache: CacheManager, entries: Sequence[CacheEntry], place: Place) -> list[RenderableType]:
-    """A table of entries, and a line that says how many there are."""
+def overview(cache: CacheManager, entries: Iterable[CacheEntry], place: Place) -> None:
+    """Print a table of entries, and a line that says how many there are."""
+    rows = [[e.cache_id, when(e.timestamp), size(e.byte_size), _pin(e), e.prompt] for e in entries]
     total = f"{count(len(cache), 'entry', 'entries')} in {near(place.path)}"
-    if not entries:
-        return [total]
-    columns = [Column("id"), Column("added", dim=True), Column("size", right=True), Column("pin")]
-    rows = [
-        [e.cache_id, when(e.timestamp), size(e.byte_size), "pinned" if e.pinned else "", e.prompt]
-        for e in entries
-    ]
-    shown = total if len(entries) == len(cache) else f"the newest {len(entries):,} of {total}"
-    if not any(entry.pinned for entry in entries):
-        columns = columns[:-1]
-        rows = [[*row[:3], row[4]] for row in rows]
-    return [table([*columns, Column("prompt", flexible=True)], rows), "", shown]
+    if rows:
+        columns = [Column("id"), Column("added"), Column("size", right=True), Column("pin")]
+        _print_without_empty([*columns, Column("prompt", flexible=True)], rows)
+        say()
+    say(total if len(rows) == len(cache) else f"the newest {len(rows):,} of {total}")
+
+
+def _pin(entry: CacheEntry) -> str:
+    return "pinned" if entry.pinned else ""
+
+
+def _print_without_empty(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
+    print_table([columns[at] for at in kept], [[row[at] for at in kept] for row in rows])
 
 
 def details(entry: CacheEntry) -> RenderableType:
     """All that is known about one entry."""
-    missing = "" if entry.image_path.exists() else "  (the file is missing)"
+    missing = "" if entry.image_path.exists() else " (the file is missing)"
     vector = "none"
     if entry.embedding is not None:
         vector = f"{entry.embedding.size} numbers, encoder {entry.encoder or 'unknown'}"
@@ -162,16 +165,18 @@ def _vector_of(cache: CacheManager, matcher: AestheticMatcher, target: str) -> E
         raise EntryNotFoundError(f"{target!r} is neither an entry of this cache nor an image file") from exc
 
 
-def match_table(matches: Sequence[Match]) -> RenderableType:
-    """Matches as a table; a sentence when there is none."""
+def print_matches(matches: Sequence[Match]) -> None:
+    """Print matches as a table; a sentence when there is none."""
     if not matches:
-        return "nothing in this cache is that similar"
+        say("nothing in this cache is that similar")
+        return
     columns = [
         Column("id"),
         Column("similarity", right=True),
         Column("in words"),
         Column("prompt", flexible=True),
     ]
-    return table(
-        columns, [[m.entry.cache_id, f"{m.similarity:.3f}", m.band, m.entry.prompt] for m in matches]
+    print_table(
+        columns,
+        [[m.entry.cache_id, f"{round(m.similarity, 3) + 0.0:.3f}", m.band, m.entry.prompt] for m in matches],
     )

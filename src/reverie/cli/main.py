@@ -138,6 +138,7 @@ def _epilog() -> str:
 
 
 @click.group(
+    "reverie",
     cls=RootGroup,
     homes={
         "dream": "reverie.cli.dream:dream",

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from reverie.cli.output import Column, json_line, show, table
+from reverie.cli.output import Column, json_line, print_table
 from reverie.cli.params import json_option
 
 __all__ = ["parts"]
@@ -15,7 +15,7 @@ __all__ = ["parts"]
 @click.command(
     "parts",
     short_help="List the parts that are chosen by name.",
-    epilog="JSON: a line a part with kind, name, usable, about (what it is, or what it needs).",
+    epilog="JSON: one line per part with kind, name, usable, about (what it is, or what it needs).",
 )
 @json_option
 def parts(as_json: bool) -> None:
@@ -25,8 +25,8 @@ def parts(as_json: bool) -> None:
         for part in listed:
             json_line(part)
         return
-    columns = [Column("kind", dim=True), Column("name"), Column("usable"), Column("about", wraps=True)]
-    show(table(columns, [_row(part) for part in listed]))
+    columns = [Column("kind"), Column("name"), Column("usable"), Column("about", wraps=True)]
+    print_table(columns, [_row(part) for part in listed])
 
 
 def _row(part: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ __all__ = ["VARIABLE", "Place", "entries_of", "find_cache", "known_ids", "open_c
 
 VARIABLE = "REVERIE_CACHE"
 """The environment variable that names the cache folder."""
+
+
+_GIVEN = "given with --cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +40,18 @@ class Place:
         """Whether a cache was ever there, sound or damaged."""
         return any((self.path / name).is_dir() for name in ("metadata", "images"))
 
+    def option(self) -> str:
+        """What to add to a command so that it means the same folder; empty when nothing has to be."""
+        return f" --cache {shlex.quote(str(self.path))}" if self.why == _GIVEN else ""
+
 
 def find_cache(given: str | None) -> Place:
     """The folder that was given, else that of the environment, else ./cache, else the user's own."""
     if given:
-        return Place(Path(given).expanduser(), "given with --cache")
+        return Place(_home_resolved(given), _GIVEN)
     named = os.environ.get(VARIABLE)
     if named:
-        return Place(Path(named).expanduser(), f"from the environment variable {VARIABLE}")
+        return Place(_home_resolved(named), f"from the environment variable {VARIABLE}")
     here = Place(Path("cache"), "there is a cache in this folder")
     if here.looks_like_cache():
         return here
@@ -51,6 +59,10 @@ def find_cache(given: str | None) -> Place:
 
     own = Path(user_data_dir("reverie", appauthor=False)) / "cache"
     return Place(own, f"the user's own: no --cache, no {VARIABLE}, no cache in ./cache")
+
+
+def _home_resolved(name: str) -> Path:
+    return Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser fails on a ~name nobody has
 
 
 def open_cache(place: Place) -> CacheManager:
@@ -71,8 +83,7 @@ def open_cache(place: Place) -> CacheManager:
 def _no_cache(place: Place) -> str:
     where = f"{str(place.path)!r} ({place.why})"
     if place.looks_like_cache():
-        look = f"reverie cache check --cache {place.path}"
-        return f"the cache {where} has no index; see what is there with: {look}"
+        return f"the cache {where} has no index; see what is there with: reverie cache check{place.option()}"
     return f"there is no cache in {where}: name one with --cache, or make one with: reverie cache add"
 
 
@@ -97,7 +108,8 @@ def entries_of(cache: CacheManager, cache_ids: Iterable[str]) -> list[CacheEntry
         CacheError: One went away meanwhile.
     """
     wanted = known_ids(cache, cache_ids)
-    found = {entry.cache_id: entry for entry in cache if entry.cache_id in set(wanted)}
+    chosen = set(wanted)
+    found = {entry.cache_id: entry for entry in cache if entry.cache_id in chosen}
     gone = [cache_id for cache_id in wanted if cache_id not in found]
     if gone:
         raise CacheError(f"another process removed {', '.join(gone)} just now")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from reverie.cli.output import count, facts, near, size, when
 from reverie.diversity import mean_pairwise, vendi
+from reverie.errors import EncoderMismatchError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from reverie.cache.manager import CacheManager
-    from reverie.vectors import Embedding
 
 __all__ = ["facts_of", "measure"]
 
@@ -21,16 +23,17 @@ __all__ = ["facts_of", "measure"]
 def measure(cache: CacheManager) -> dict[str, Any]:
     """The figures of a cache, as JSON takes them.
 
-    Mean pairwise similarity and effective images are None for an encoder with fewer than two entries.
+    Mean pairwise similarity and effective images are None for an encoder with fewer than two
+    entries, and for vectors of unknown origin beside others.
     """
     times: list[str] = []
     pinned = 0
-    spaces: dict[tuple[str, int], list[Embedding]] = {}
+    spaces: Counter[tuple[str, int]] = Counter()
     for entry in cache:
         times.append(entry.timestamp)
         pinned += entry.pinned
         if entry.embedding is not None:
-            spaces.setdefault((entry.encoder or "unknown", entry.embedding.size), []).append(entry.embedding)
+            spaces[entry.encoder or "", entry.embedding.size] += 1
     return {
         "cache": str(cache.cache_dir),
         "entries": len(times),
@@ -40,17 +43,20 @@ def measure(cache: CacheManager) -> dict[str, Any]:
         "index_path": str(cache.index_path),
         "oldest": min(times, default=None),
         "newest": max(times, default=None),
-        "without_embedding": len(times) - sum(map(len, spaces.values())),
-        "encoders": [_space(name, size, vectors) for (name, size), vectors in sorted(spaces.items())],
+        "without_embedding": len(times) - spaces.total(),
+        "encoders": [_space(cache, *space, number) for space, number in sorted(spaces.items())],
     }
 
 
-def _space(name: str, dimensions: int, vectors: list[Embedding]) -> dict[str, Any]:
-    several = len(vectors) > 1
-    matrix = np.stack(vectors)
+def _space(cache: CacheManager, name: str, dimensions: int, number: int) -> dict[str, Any]:
+    try:
+        matrix = cache.embeddings(name or None).matrix
+    except EncoderMismatchError:  # vectors of unknown origin beside others: nothing says that they compare
+        matrix = np.empty((0, dimensions), dtype=np.float32)
+    several = len(matrix) > 1
     return {
-        "name": name,
-        "entries": len(vectors),
+        "name": name or "unknown",
+        "entries": number,
         "dimensions": dimensions,
         "mean_pairwise": mean_pairwise(matrix) if several else None,
         "effective_images": vendi(matrix) if several else None,
@@ -59,8 +65,6 @@ def _space(name: str, dimensions: int, vectors: list[Embedding]) -> dict[str, An
 
 def facts_of(figures: dict[str, Any]) -> RenderableType:
     """The figures for people."""
-    from pathlib import Path
-
     pinned = f", {figures['pinned']:,} pinned" if figures["pinned"] else ""
     lines = [
         ("cache", near(Path(figures["cache"]))),
@@ -86,7 +90,10 @@ def _variety(space: dict[str, Any]) -> list[tuple[str, str]]:
     if space["effective_images"] is not None:
         most = min(space["entries"], space["dimensions"])
         lines += [
-            ("similarity", f"{space['mean_pairwise']:.2f} mean of all pairs (1 the same, 0 unrelated)"),
+            (
+                "similarity",
+                f"{round(space['mean_pairwise'], 2) + 0.0:.2f} mean of all pairs (1 the same, 0 unrelated)",
+            ),
             ("effective", f"{space['effective_images']:.1f} images, of {most:,} at most"),
         ]
     return lines

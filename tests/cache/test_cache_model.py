@@ -1,0 +1,31 @@
+"""The whole cache under random operations, for each index and each eviction policy."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+from reverie.testing import CacheModel
+
+
+class JsonLru(CacheModel):
+    index, eviction = "json", "lru"
+
+
+class JsonOldest(CacheModel):
+    index, eviction = "json", "oldest"
+
+
+class SqliteLru(CacheModel):
+    index, eviction = "sqlite", "lru"
+
+
+class SqliteOldest(CacheModel):
+    index, eviction = "sqlite", "oldest"
+
+
+TestJsonLru = JsonLru.TestCase
+TestJsonOldest = JsonOldest.TestCase
+TestSqliteLru = SqliteLru.TestCase
+TestSqliteOldest = SqliteOldest.TestCase
+TestJsonLru.settings = TestJsonOldest.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestSqliteLru.settings = TestSqliteOldest.settings = TestJsonLru.settings
