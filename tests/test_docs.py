@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,14 @@ def test_changelog_names_the_version_or_unreleased():
     """CHANGELOG.md has a section for what is not released, or for this version."""
     text = (ROOT / "CHANGELOG.md").read_text()
     assert "## Unreleased" in text or f"## {reverie.__version__}" in text
+
+
+def test_backend_example_passes_its_suite(tmp_path):
+    """The example of docs/writing-a-backend.md passes the conformance suite that the page names."""
+    page = ROOT / "docs" / "writing-a-backend.md"
+    module = tmp_path / "test_example.py"
+    module.write_text("\n".join(blocks(page)))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", str(module)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) >= 5

@@ -133,6 +133,21 @@ def test_what_others_evict_is_not_reported(memory):
     assert memory.remember(flat(6)).evicted == ("cache_00002",)
 
 
+def test_what_another_thread_evicts_meanwhile_is_not_reported(memory, monkeypatch):
+    """Evictions belong to the add that caused them, however the threads are interleaved."""
+    for shade in range(5):
+        memory.remember(flat(shade))
+    add = memory.cache.add
+
+    def add_behind_another(*args, **kwargs):
+        with ThreadPoolExecutor(1) as other:
+            other.submit(add, flat(99), "by hand").result()
+        return add(*args, **kwargs)
+
+    monkeypatch.setattr(memory.cache, "add", add_behind_another)
+    assert memory.remember(flat(6)).evicted == ("cache_00002",)
+
+
 def test_two_memories_over_one_cache_report_their_own_evictions(tmp_path):
     """Each learns of what its own frames pushed out."""
     with CacheManager(tmp_path, max_size=2) as cache:

@@ -33,11 +33,20 @@ Open = Callable[..., Any]
 Source = Callable[..., Path]
 
 
+def stored_image(cache: Any, cache_id: str) -> Image.Image:
+    """The stored picture, decoded; no file stays open."""
+    image = Image.open(io.BytesIO(cache.read_image(cache_id)))
+    image.load()
+    return image
+
+
 def test_an_add_does_all_six_steps(open_cache: Open, source: Source, kind: str) -> None:
     """Id, copy, entry, in memory, limit enforced, on the disk: after `add` a second cache sees it all."""
     cache = open_cache(max_size=2, index=kind)
     params = {"denoise": 0.4, "steps": 4, "nested": {"list": [1, None, "x"]}}
-    ids = [cache.add(source(seed), f"prompt {seed}", params, vector(seed), parents=["p"]) for seed in range(3)]
+    ids = [
+        cache.add(source(seed), f"prompt {seed}", params, vector(seed), parents=["p"]) for seed in range(3)
+    ]
     assert ids == ["cache_00001", "cache_00002", "cache_00003"]
     entry = open_cache(max_size=2, index=kind).get("cache_00003")
     assert entry.image_path == cache.image_dir / "cache_00003.png"
@@ -79,7 +88,8 @@ def test_a_file_keeps_its_format_and_every_byte(
 
 
 @pytest.mark.parametrize(
-    ("name", "stored"), [("photo.png", ".jpg"), ("photo", ".jpg"), ("photo.txt", ".jpg"), ("PHOTO.JPG", ".jpg")]
+    ("name", "stored"),
+    [("photo.png", ".jpg"), ("photo", ".jpg"), ("photo.txt", ".jpg"), ("PHOTO.JPG", ".jpg")],
 )
 def test_a_wrong_suffix_becomes_the_real_one(
     open_cache: Open, tmp_path: Path, name: str, stored: str
@@ -101,7 +111,7 @@ def test_the_metadata_of_a_jpeg_is_kept(open_cache: Open, tmp_path: Path) -> Non
         tmp_path / "a.jpg", exif=exif, comment=b"dream", icc_profile=b"profile" * 20
     )
     cache = open_cache()
-    stored = Image.open(cache.get(cache.add(tmp_path / "a.jpg")).image_path)
+    stored = stored_image(cache, cache.add(tmp_path / "a.jpg"))
     assert stored.getexif()[0x010E] == "ethereal angel"
     assert stored.info["comment"] == b"dream"
     assert stored.info["icc_profile"] == b"profile" * 20
@@ -117,11 +127,10 @@ def test_the_metadata_of_a_pil_image_is_kept(open_cache: Open, tmp_path: Path) -
     Image.fromarray(picture(1)).save(
         tmp_path / "a.png", pnginfo=texts, exif=exif, icc_profile=b"profile" * 20, dpi=(72, 72)
     )
-    image = Image.open(tmp_path / "a.png")
+    image = Image.open(io.BytesIO((tmp_path / "a.png").read_bytes()))
     image.info["xmp"] = b"<x:xmpmeta/>"
     cache = open_cache()
-    stored = Image.open(cache.get(cache.add(image)).image_path)
-    stored.load()
+    stored = stored_image(cache, cache.add(image))
     assert stored.text["parameters"] == "steps: 4, émoji"
     assert stored.text["workflow"] == '{"nodes": "ü"}'
     assert stored.info["xmp"] == b"<x:xmpmeta/>"
@@ -137,8 +146,7 @@ def test_odd_metadata_of_a_pil_image_does_not_stop_an_add(open_cache: Open) -> N
         {"": "empty", "k" * 80: "long", "émo🦊": "key", "kept": "yes", "exif": b"rubbish", ("a",): "b"}
     )
     cache = open_cache()
-    stored = Image.open(cache.get(cache.add(image)).image_path)
-    stored.load()
+    stored = stored_image(cache, cache.add(image))
     assert np.array_equal(np.asarray(stored), picture(1))
     assert stored.text == {"kept": "yes"}
 
@@ -150,7 +158,7 @@ def test_a_pil_image_keeps_its_mode(open_cache: Open, mode: str) -> None:
     if mode == "I;16":
         image = Image.fromarray((np.arange(256, dtype=np.uint16) * 257).reshape(16, 16))
     cache = open_cache()
-    stored = Image.open(cache.get(cache.add(image)).image_path)
+    stored = stored_image(cache, cache.add(image))
     assert (stored.format, stored.mode) == ("PNG", mode)
     assert stored.tobytes() == image.tobytes()
 
@@ -161,7 +169,7 @@ def test_other_modes_become_rgb_and_keep_their_texts(open_cache: Open, mode: str
     image = Image.fromarray(picture(1, 16, 16)).convert("L" if mode == "F" else "RGB").convert(mode)
     image.info["prompt"] = "kept"
     cache = open_cache()
-    stored = Image.open(cache.get(cache.add(image)).image_path)
+    stored = stored_image(cache, cache.add(image))
     assert (stored.format, stored.mode) == ("PNG", "RGB")
     assert stored.text["prompt"] == "kept"
 
@@ -171,9 +179,9 @@ def test_an_array_becomes_a_png_of_the_same_pixels(open_cache: Open) -> None:
     pixels = picture(3, 30, 40)[::2, ::-1]
     pixels.setflags(write=False)
     cache = open_cache()
-    entry = cache.get(cache.add(pixels))
-    assert entry.image_path.suffix == ".png"
-    assert np.array_equal(np.asarray(Image.open(entry.image_path)), pixels)
+    cache_id = cache.add(pixels)
+    assert cache.get(cache_id).image_path.suffix == ".png"
+    assert np.array_equal(np.asarray(stored_image(cache, cache_id)), pixels)
 
 
 def test_an_embedding_is_stored_as_a_unit_vector(open_cache: Open, kind: str) -> None:
@@ -368,7 +376,9 @@ def test_an_sqlite_add_that_fails_at_any_step_changes_nothing(
     step: str,
 ) -> None:
     """The same with a database."""
-    check_failing_add(open_cache(max_size=2, index="sqlite"), source, snapshot, monkeypatch, SQLITE_STEPS[step])
+    check_failing_add(
+        open_cache(max_size=2, index="sqlite"), source, snapshot, monkeypatch, SQLITE_STEPS[step]
+    )
 
 
 @pytest.mark.parametrize("method", ["next_number", "remove", "put", "use", "trash", "forget_trash", "finish"])

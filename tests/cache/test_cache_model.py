@@ -27,5 +27,7 @@ TestJsonLru = JsonLru.TestCase
 TestJsonOldest = JsonOldest.TestCase
 TestSqliteLru = SqliteLru.TestCase
 TestSqliteOldest = SqliteOldest.TestCase
-TestJsonLru.settings = TestJsonOldest.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestJsonLru.settings = TestJsonOldest.settings = settings(
+    max_examples=40, stateful_step_count=30, deadline=None
+)
 TestSqliteLru.settings = TestSqliteOldest.settings = TestJsonLru.settings

@@ -290,6 +290,20 @@ def test_what_a_repair_leaves_is_still_3(filled: Path, png: Png, reverie: Run) -
     assert reverie("cache", "check").stdout.splitlines()[-1] == "1 problem in ./cache (3 entries)"
 
 
+def test_a_repair_of_some_problems_names_the_rest(filled: Path, png: Png, reverie: Run) -> None:
+    """One problem repaired, one left to a person: 3, and only the first one is called done."""
+    (filled / "images" / "cache_00001.png").write_bytes(png("other.png", 9).read_bytes())
+    (filled / "images" / "cache_00002.png").unlink()
+    document = json.loads(reverie("cache", "check", "--json").stdout)
+    assert len(document["problems"]) == 2
+    done = reverie("cache", "check", "--fix")
+    assert done.exit_code == 3
+    assert done.stdout.count("  done ") == 1
+    assert done.stdout.splitlines()[-1] == (
+        "2 problems in ./cache (3 entries), 1 left, to be looked at by you"
+    )
+
+
 def test_check_repairs_a_cache_that_does_not_open(filled: Path, reverie: Run) -> None:
     """A torn index: 3; --fix keeps it aside and takes over the images; then everything works again."""
     index = filled / "metadata" / "cache_index.json"

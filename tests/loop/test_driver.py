@@ -32,13 +32,14 @@ def test_a_frames_seed_depends_on_the_runs_seed_and_its_number_only():
     assert len(set(seeds.values())) == 1600
     assert all(0 <= seed < 2**32 for seed in seeds.values())
     assert frame_seed(3, 7) == seeds[3, 7]
-    assert (frame_seed(0, 1), frame_seed(0, 15), frame_seed(2**40, 1)) == (GOLDEN)
+    assert (frame_seed(0, 1), frame_seed(0, 15), frame_seed(2**40, 1)) == (3964924996, 2228439693, 3531943370)
 
 
 def test_the_noise_does_not_depend_on_what_happens_in_the_loop(generator, memory):
     """With and without injections every frame has the same seed: two arms can be compared."""
-    watched, injected = loop_of(generator, seed=9), loop_of(
-        generator, Injector(memory, Script({2: lambda seen: seen.candidates.ids[0]})), seed=9
+    watched, injected = (
+        loop_of(generator, seed=9),
+        loop_of(generator, Injector(memory, Script({2: lambda seen: seen.candidates.ids[0]})), seed=9),
     )
     seeds = [[loop.step().seed for _ in range(5)] for loop in (watched, injected)]
     assert seeds[0] == seeds[1] == [frame_seed(9, frame) for frame in range(1, 6)]
@@ -165,8 +166,8 @@ def test_a_seed_is_not_negative(generator):
 @pytest.mark.parametrize(
     ("spoil", "got"),
     [
-        (lambda frame: None, "NoneType"),
-        (lambda frame: Image.fromarray(frame), "Image"),
+        (lambda _: None, "NoneType"),
+        (Image.fromarray, "Image"),
         (lambda frame: frame.tolist(), "list"),
         (lambda frame: frame[:-1], r"\(11, 16, 3\)"),
         (lambda frame: frame[..., 0], r"\(12, 16\)"),

@@ -193,7 +193,7 @@ def test_a_memory_of_another_size_is_fitted_to_the_frame(memory, size):
         (lambda path: path.unlink(), "gone"),
         (lambda path: path.write_bytes(b""), "cache_00001"),
         (lambda path: path.write_bytes(path.read_bytes()[:40]), "cache_00001"),
-        (lambda path: (path.unlink(), path.symlink_to("/etc/hostname")), "link"),
+        (lambda path: path.symlink_to(path.rename(path.parents[2] / "outside.png")), "link"),
         (lambda path: (path.unlink(), path.mkdir()), "cache_00001"),
     ],
     ids=["gone", "empty", "cut", "link out", "folder"],

@@ -161,7 +161,7 @@ def _check(settings: DreamSettings) -> None:
 
 def _start(settings: DreamSettings, generator: Generator) -> Pixels:
     seeds = generator.seeds
-    if not seeds:
+    if len(seeds) == 0:
         raise InputError(
             f"the generator {settings.generator!r} has no images to start from: "
             "name a folder of pictures with seeds"

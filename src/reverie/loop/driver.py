@@ -139,7 +139,8 @@ class DreamLoop:
     def _check(self, pixels: Pixels) -> None:
         shape = (*self._generator.size, 3)
         if not isinstance(pixels, np.ndarray) or pixels.shape != shape or pixels.dtype != np.uint8:
-            got = getattr(pixels, "shape", type(pixels).__name__)
+            array = isinstance(pixels, np.ndarray)
+            got = f"{pixels.shape} {pixels.dtype}" if array else type(pixels).__name__
             raise GenerationError(
                 f"the generator {self._generator.name!r} returned {got}, expected {shape} uint8"
             )

@@ -15,7 +15,14 @@ pytest and hypothesis, which reverie itself does not.
 
 import pytest
 
-for _suite in ("cache_model", "encoder_suite", "eviction_suite", "generator_suite", "image_suite", "index_suite"):
+for _suite in (
+    "cache_model",
+    "encoder_suite",
+    "eviction_suite",
+    "generator_suite",
+    "image_suite",
+    "index_suite",
+):
     pytest.register_assert_rewrite(f"reverie.testing.{_suite}")
 
 from reverie.testing.cache_model import CacheModel

@@ -290,7 +290,9 @@ class CacheModel(RuleBasedStateMachine):
         """The matrix holds the vectors of all entries that have one, oldest first."""
         found = self.handles[which].cache.embeddings("suite-1")
         expected = {
-            cache_id: entry.embedding for cache_id, entry in self.entries.items() if entry.embedding is not None
+            cache_id: entry.embedding
+            for cache_id, entry in self.entries.items()
+            if entry.embedding is not None
         }
         assert list(found.ids) == list(expected)
         assert len(found) == 0 or np.array_equal(found.matrix, np.stack(list(expected.values())))

@@ -79,7 +79,8 @@ class IndexSuite:
         fresh.close()
 
     @pytest.mark.parametrize(
-        "text", ["", "\0zero", "line\nbreak", '"quoted" \\ {', "émoji 🦊", "'; DROP TABLE entries; --", "x" * 70_000]
+        "text",
+        ["", "\0zero", "line\nbreak", '"quoted" \\ {', "émoji 🦊", "'; DROP TABLE entries; --", "x" * 70_000],
     )
     def test_any_text_is_kept(self, index: IndexBackend, text: str) -> None:
         """Prompts hold whatever people write."""
@@ -97,7 +98,9 @@ class IndexSuite:
     def test_briefs_say_what_the_records_say(self, index: IndexBackend) -> None:
         """`everything` lists all entries by number."""
         put(index, record(1, pinned=True), record(2), record(5))
-        for brief, whole in zip(index.everything(), [record(1, pinned=True), record(2), record(5)], strict=True):
+        for brief, whole in zip(
+            index.everything(), [record(1, pinned=True), record(2), record(5)], strict=True
+        ):
             assert brief.cache_id == whole.cache_id
             assert (brief.timestamp, brief.used_ns) == (whole.timestamp, whole.used_ns)
             assert (brief.pinned, brief.byte_size) == (whole.pinned, whole.byte_size)
@@ -206,7 +209,8 @@ class IndexSuite:
         for reader in (index, other):
             reader.poll()
             assert_same(
-                reader.read(["cache_00001", "cache_00002"]), [record(1, pinned=True), record(2, used_ns=later)]
+                reader.read(["cache_00001", "cache_00002"]),
+                [record(1, pinned=True), record(2, used_ns=later)],
             )
         with index_write(index) as writer:
             writer.pin("cache_00001", False)
