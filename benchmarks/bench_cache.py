@@ -6,6 +6,7 @@ disk; ours has every entry on it when `add` returns. The parts of an add are tim
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -22,10 +23,12 @@ from reverie.cache.local_images import LocalImages
 from reverie.cache.manager import CacheManager
 from reverie.cache.sqlite_index import SqliteIndex
 from reverie.entry import Record, encode_params
+from reverie.storage import sync_folder, write_new
 from reverie.vectors import Embedding, as_embedding
 
 SIZE = 75
 MANY = 100_000
+LOG_BYTES = 65_536  # what one add writes to SQLite's log
 PROMPT = "an ethereal angel over a neon city, volumetric light, ultra detailed, film grain"
 PARAMS: dict[str, Any] = {"denoise": 0.4, "steps": 4, "cfg": 1.5, "seed": 1234567, "sampler": "euler"}
 
@@ -147,6 +150,27 @@ def array_adds(folder: Path, image: Path, rounds: int) -> list[Row]:
     ]
 
 
+class Floor:
+    """What no durable add can go below: the same bytes in the same order, and nothing else done."""
+
+    def __init__(self, folder: Path, data: bytes) -> None:
+        folder.mkdir(parents=True)
+        self.folder, self.data, self.count = folder, data, 0
+        write_new(folder / "log", [bytes(LOG_BYTES)])  # an SQLite log is written over again and again
+        self.log = os.open(folder / "log", os.O_WRONLY)
+
+    def add(self) -> None:
+        """Write and flush the picture, rename it and flush the folder, write and flush a log record."""
+        self.count += 1
+        new = self.folder / "new"
+        write_new(new, [self.data])
+        new.rename(self.folder / str(self.count))
+        sync_folder(self.folder)
+        os.lseek(self.log, 0, os.SEEK_SET)
+        os.write(self.log, self.data[:LOG_BYTES])
+        os.fsync(self.log)
+
+
 def parts(folder: Path, image: Path, rounds: int) -> list[Row]:
     """Where an add spends its time: the image store and one transaction, each alone."""
     store = LocalImages(folder / "images")
@@ -155,6 +179,8 @@ def parts(folder: Path, image: Path, rounds: int) -> list[Row]:
     index.poll()
     staged = iter([store.stage(image) for _ in range(4 * (rounds + 1))])
     numbers = iter(range(10**9))
+
+    floor = Floor(folder / "floor", image.read_bytes())
 
     def transaction() -> None:
         with index.write() as (writer, _):
@@ -166,6 +192,7 @@ def parts(folder: Path, image: Path, rounds: int) -> list[Row]:
                 "stage": lambda: store.stage(image),
                 "commit": lambda: store.commit(next(staged), f"{next(numbers)}.png"),
                 "index": transaction,
+                "floor": floor.add,
             },
             rounds=rounds,
             calls=4,
@@ -175,6 +202,7 @@ def parts(folder: Path, image: Path, rounds: int) -> list[Row]:
         Row("- of it: read, check, hash, write, flush the image", taken["stage"]),
         Row("- of it: rename, flush the folder", taken["commit"]),
         Row("- of it: the SQLite transaction", taken["index"]),
+        Row("- the disk alone: write, rename, log, each flushed", taken["floor"]),
     ]
 
 
@@ -271,8 +299,8 @@ def main() -> None:
         print(f"- image: 512 x 512 PNG of {image.stat().st_size:,} bytes; embeddings of 512 numbers\n")
         show(adds(folder / "full", image, rounds, full=True))
         show(adds(folder / "room", image, rounds, full=False), head=False)
-        show(array_adds(folder, image, rounds), head=False)
         show(parts(folder / "parts", image, rounds), head=False)
+        show(array_adds(folder, image, rounds), head=False)
         show(flat(folder / "flat", image, rounds), head=False)
         show(gets(folder / "get", image, min(rounds, 10)), head=False)
         show(opening(folder / "open", 2 if options.quick else 5), head=False)

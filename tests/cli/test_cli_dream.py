@@ -136,6 +136,12 @@ def test_command_line_leaves_the_folder_open() -> None:
     )
 
 
+def test_command_line_writes_flags_as_flags() -> None:
+    """A flag stands alone, with dashes; one that was not given is left out."""
+    assert command_line({"frames": 3, "remember_seeds": True}) == "reverie dream --frames 3 --remember-seeds"
+    assert command_line({"frames": 3, "remember_seeds": False}) == "reverie dream --frames 3"
+
+
 def test_the_default_folder_is_a_free_one(own_folder: Path) -> None:
     """./dream, then ./dream-2, ...; an empty one is free."""
     wanted = Path("dream")

@@ -24,6 +24,7 @@ from reverie.loop.dream import DreamSettings, dream, summary
 from reverie.loop.driver import frame_seed
 from reverie.loop.journal import read_journal
 from reverie.pixels import to_pixels
+from reverie.protocols import Decision
 from reverie.vectors import as_embedding
 
 ARMS = ("without", "with")
@@ -119,6 +120,7 @@ def test_run_json_holds_settings_and_results(tiny, tmp_path):
         "prompt": "a rose",
         "size": [16, 16],
         "seeds_folder": None,
+        "remember_seeds": False,
     }
     assert (record["version"], record["command"], record["finished"]) == (1, "reverie dream", True)
     assert record["elapsed_s"] >= 0
@@ -485,3 +487,48 @@ def test_settings_are_a_value(tmp_path):
     assert (asked.frames, asked.strength, asked.seed, asked.policy) == (300, 0.5, 0, "spec")
     with pytest.raises(dataclasses.FrozenInstanceError):
         asked.frames = 1
+
+
+def test_seeds_can_be_remembered(tmp_path, tiny):
+    """With remember_seeds the seed pictures are in memory, pinned, before frame 1, and beside the frames."""
+    result = dream(settings(tmp_path / "run", remember_seeds=True, policy="random", frames=15))
+    seeds = TinyGenerator(size=16).seeds
+    with CacheManager(tmp_path / "run" / "with" / "cache", max_size=None) as cache:
+        entries = cache.get_all()[: len(seeds)]
+        assert [entry.generation_params for entry in entries] == [
+            {"seed_picture": number} for number in range(len(seeds))
+        ]
+        assert all(entry.pinned for entry in entries)
+        assert len(cache) == len(seeds) + 15
+    for number, seed in enumerate(seeds):
+        assert np.array_equal(to_pixels(tmp_path / "run" / "with" / "seeds" / f"{number:03d}.png"), seed)
+    assert not (tmp_path / "run" / "without" / "seeds").exists()
+    assert run_json(result.folder)["settings"]["remember_seeds"] is True
+
+
+def test_an_injected_seed_is_named_in_the_journal(tmp_path, tiny):
+    """The source of an injection that is a seed picture is its file in the arm's folder."""
+    seeds = len(TinyGenerator(size=16).seeds)
+
+    class FirstSeed(Script):
+        def decide(self, observation, rng):
+            return Decision(observation.candidates.ids[observation.frame % seeds], "a seed", 0.0)
+
+    tiny(policy=FirstSeed)
+    dream(settings(tmp_path / "run", remember_seeds=True, policy="tiny", frames=2))
+    lines = read_journal(tmp_path / "run" / "with" / "journal.jsonl")
+    assert [line["injected"]["source"] for line in lines] == [
+        f"seeds/{frame % seeds:03d}.png" for frame in (1, 2)
+    ]
+
+
+def test_many_seeds_leave_room_for_frames(tmp_path, tiny):
+    """However many seed pictures are pinned, the memory has as much room again."""
+
+    def many_seeds(seeds=None, *, size):
+        return TinyGenerator([scene(number, size, size) for number in range(80)], size=size)
+
+    tiny(generator=many_seeds)
+    dream(settings(tmp_path / "run", remember_seeds=True, frames=3))
+    with CacheManager(tmp_path / "run" / "with" / "cache", max_size=None) as cache:
+        assert len(cache) == 83

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import re
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
@@ -82,7 +83,8 @@ class JsonIndex:
         self._lock = FileLock(self.path.with_suffix(".lock"), timeout=lock_timeout, thread_local=False)
         self._state = _State()
         self._seen: tuple[int, ...] | None = None
-        self._held: int | None = None  # an open handle keeps the file's inode from being used again
+        self._held: list[int] = []  # an open handle keeps the file's inode from being used again
+        weakref.finalize(self, _close_all, self._held)
         self._polled = False
 
     def poll(self) -> Changes | None:
@@ -242,7 +244,7 @@ class JsonIndex:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._release_handle()
+        _close_all(self._held)
         self._lock.release(force=True)
 
     # -- reading the file
@@ -269,18 +271,13 @@ class JsonIndex:
 
     def _remember_file(self, handle: int) -> None:
         """Know this version of the file again by the handle's inode, time and size."""
-        self._release_handle()
+        _close_all(self._held)
         stat = os.fstat(handle)
         self._seen = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
         if os.name == "nt":  # there an open handle would keep others from replacing the file
             os.close(handle)
         else:
-            self._held = handle
-
-    def _release_handle(self) -> None:
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+            self._held.append(handle)
 
     def _parse(self, data: bytes) -> _State:
         try:
@@ -411,6 +408,11 @@ def _readable_entries(text: str) -> Iterator[Any]:
             yield raw
         except (ValueError, RecursionError):
             position = found.end()
+
+
+def _close_all(handles: list[int]) -> None:
+    while handles:
+        os.close(handles.pop())
 
 
 def _prefix(folder: str) -> str:

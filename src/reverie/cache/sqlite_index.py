@@ -125,6 +125,8 @@ class SqliteIndex:
             raise self._corrupt("it is empty")
         if database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             raise self._corrupt("a database of another program")
+        if self.path.stat().st_size % database.execute("PRAGMA page_size").fetchone()[0]:
+            raise self._corrupt("it is cut short")  # SQLite would read zeros there
         shape = database.execute("PRAGMA user_version").fetchone()[0]
         if shape > len(MIGRATIONS):
             raise IndexCorruptError(
@@ -191,6 +193,8 @@ class SqliteIndex:
         """All entries, by number."""
         with self._mapped("read"):
             rows = self._connection().execute(f"{BRIEF} ORDER BY number").fetchall()
+        if any(None in row for row in rows):
+            raise self._corrupt("a row is damaged")
         return [brief_of(row) for row in rows]
 
     def _select(self, query: str, cache_ids: Sequence[str]) -> Iterator[tuple[Any, ...]]:
@@ -198,7 +202,7 @@ class SqliteIndex:
         for start in range(0, len(cache_ids), _BATCH):
             part = cache_ids[start : start + _BATCH]
             marks = ",".join("?" * len(part))
-            yield from database.execute(f"{query} WHERE cache_id IN ({marks}) ORDER BY 1", part)
+            yield from database.execute(f"{query} WHERE cache_id IN ({marks}) ORDER BY 1", part).fetchall()
 
     def read(self, cache_ids: Sequence[str]) -> list[Record]:
         """The records of these ids, in the order asked; ids that are gone are passed over."""
@@ -305,9 +309,11 @@ class SqliteIndex:
         Raises:
             StorageError: The disk refused; nothing was changed.
         """
-        if self._sound():
-            self._fill(records, next_number, extra)
-            return
+        records = list(records)
+        with contextlib.suppress(IndexCorruptError):
+            if self._sound():
+                self._fill(records, next_number, extra)
+                return
         self.close()
         fresh = SqliteIndex(self.path.parent.parent, lock_timeout=self._timeout)
         fresh.path = self.path.with_name(partial_name())
@@ -324,12 +330,10 @@ class SqliteIndex:
             fresh.path.unlink(missing_ok=True)
 
     def _sound(self) -> bool:
-        try:
-            with self._mapped("read"):
-                check = "PRAGMA quick_check(1)"
-                return self.path.exists() and self._connection().execute(check).fetchone()[0] == "ok"
-        except IndexCorruptError:
-            return False
+        """Whether there is a database without damage; raises IndexCorruptError for one that is not ours."""
+        with self._mapped("read"):
+            check = "PRAGMA quick_check(1)"
+            return self.path.exists() and self._connection().execute(check).fetchone()[0] == "ok"
 
     def _fill(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
         database = self._connection()
@@ -370,6 +374,8 @@ class SqliteIndex:
             raise
         except sqlite3.Error as exc:
             raise self._ours(doing, exc) from exc
+        except UnicodeDecodeError as exc:  # SQLite quotes what it cannot read
+            raise self._corrupt(str(exc)) from exc
         except OSError as exc:
             raise storage_error(f"{doing} {self.path}", exc) from exc
 

@@ -64,6 +64,11 @@ __all__ = ["dream"]
     metavar="DIR",
     help="A new or empty folder.  [default: ./dream, then ./dream-2, ...]",
 )
+@click.option(
+    "--remember-seeds",
+    is_flag=True,
+    help="Put the seed pictures into memory, pinned, before the first frame.",
+)
 @click.option("--no-report", is_flag=True, help="Frames and journal only.")
 def dream(no_report: bool, **chosen: Any) -> None:
     """Run a generative loop twice, without and with memory, and show what memory changed.

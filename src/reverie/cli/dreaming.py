@@ -49,8 +49,11 @@ def command_line(chosen: Mapping[str, Any]) -> str:
     """The command that repeats the run, options in the order of the settings; its folder is left open."""
     words = ["reverie", "dream"]
     for name in (field.name for field in fields(DreamSettings) if field.name != "out"):
-        if chosen.get(name) not in (None, ""):
-            words += [f"--{name}", str(chosen[name])]
+        value, option = chosen.get(name), f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif value is not None and value is not False and value != "":
+            words += [option, str(value)]
     return shlex.join(words)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -57,6 +57,7 @@ class DreamSettings:
         encoder: Registered encoder.
         prompt: Prompt of every frame.
         size: Side of the frames in pixels.
+        remember_seeds: Put the seed pictures into memory, pinned, before the first frame.
         command: The command line that was typed, for the record.
     """
 
@@ -70,6 +71,7 @@ class DreamSettings:
     encoder: str = "descriptor"
     prompt: str = ""
     size: int = 128
+    remember_seeds: bool = False
     command: str = ""
 
 
@@ -194,6 +196,10 @@ def summary(embeddings: list[Embedding]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in figures.items()}
 
 
+def _frame_name(number: int) -> str:
+    return f"frames/{number:06d}.png"
+
+
 class _Arm:
     """One loop with its folder, journal and results."""
 
@@ -203,7 +209,7 @@ class _Arm:
         self.observer = observer
         self._folder = folder
         self._frames = folder / "frames"
-        self._made: dict[str, int] = {}  # id in memory -> the frame it was
+        self._sources: dict[str, str] = {}  # id in memory -> its picture in the arm's folder
         self._embeddings: list[Embedding] = []
         self._injections = 0
         try:
@@ -213,7 +219,19 @@ class _Arm:
         self.journal = Journal(folder / "journal.jsonl")
 
     def save_frame(self, number: int, pixels: Pixels) -> str:
-        name = f"frames/{number:06d}.png"
+        return self._save(_frame_name(number), pixels)
+
+    def remember_seeds(self, memory: ImageMemory, seeds: Sequence[Pixels]) -> None:
+        """Pin the seed pictures in memory, and keep them beside the frames."""
+        try:
+            (self._folder / "seeds").mkdir()
+        except OSError as exc:
+            raise storage_error(f"make {self._folder / 'seeds'}", exc) from exc
+        for number, pixels in enumerate(seeds):
+            kept = memory.remember(pixels, generation_params={"seed_picture": number}, pinned=True)
+            self._sources[kept.cache_id] = self._save(f"seeds/{number:03d}.png", pixels)
+
+    def _save(self, name: str, pixels: Pixels) -> str:
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
         replace_file(self._folder / name, [buffer.getvalue()], durable=False)
@@ -242,17 +260,17 @@ class _Arm:
         self._embeddings.append(observed.embedding)
         self._injections += done.injection is not None
         if observed.cache_id is not None:
-            self._made[observed.cache_id] = done.frame
+            self._sources[observed.cache_id] = _frame_name(done.frame)
 
     def _injected(self, done: FrameDone) -> dict[str, Any] | None:
         if done.injection is None:
             return None
         cache_id = done.injection.entry.cache_id
-        source = done.frame if cache_id == done.observed.cache_id else self._made.get(cache_id)
+        own = _frame_name(done.frame) if cache_id == done.observed.cache_id else None
         return {
             "cache_id": cache_id,
             "similarity": round(done.injection.similarity, 6),
-            "source": None if source is None else f"frames/{source:06d}.png",
+            "source": own or self._sources.get(cache_id),
         }
 
     def result(self) -> dict[str, Any]:
@@ -285,9 +303,8 @@ class _Run:
         self._on_frame = on_frame
         self._created = datetime.now().isoformat(timespec="seconds")
         self._started = time.perf_counter()
-        self._memory = ImageMemory(
-            settings.out / "with" / "cache", _MEMORY_SIZE, encoder=encoder, seed=settings.seed
-        )
+        room = max(_MEMORY_SIZE, 2 * len(generator.seeds)) if settings.remember_seeds else _MEMORY_SIZE
+        self._memory = ImageMemory(settings.out / "with" / "cache", room, encoder=encoder, seed=settings.seed)
         self._arms = [
             _Arm("without", "Without memory", settings.out / "without", Spectator(encoder)),
             _Arm(
@@ -314,6 +331,8 @@ class _Run:
         ]
         for arm in self._arms:
             arm.save_frame(0, self._start)
+        if settings.remember_seeds:
+            self._arms[1].remember_seeds(self._memory, self._generator.seeds)
         self._write(finished=False)
         finished = False
         try:

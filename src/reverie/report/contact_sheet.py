@@ -103,6 +103,8 @@ def sheet_facts(run: Run) -> list[str]:
     facts = [f"{run.last:,} frames"] if run.last else ["no frame made yet"]
     facts += [f"{key} {run.settings[key]}" for key in ("strength", "seed") if key in run.settings]
     facts += [f"{key} {run.settings[key]}" for key in ("generator", "policy") if run.settings.get(key)]
+    if run.settings.get("remember_seeds"):
+        facts.append("seeds in memory")
     return facts if run.finished else [*facts, "stopped early"]
 
 

@@ -61,7 +61,9 @@ MEASURES: tuple[Measure, ...] = (
         "Mean similarity of any two of them: 1 is the same picture, 0 is unrelated.",
         "ratio",
     ),
-    Measure("stuck", "Stuck", "Share of the run spent in 20 frames whose mean similarity is above 0.85.", "share"),
+    Measure(
+        "stuck", "Stuck", "Share of the run spent in 20 frames whose mean similarity is above 0.85.", "share"
+    ),
     Measure("motifs", "Motifs", "Groups of frames that look alike; more is more varied.", "count"),
     Measure("replay", "Replay", "Share of frames that nearly repeat one from long before.", "share"),
     Measure("hard_cuts", "Hard cuts", "Steps so large that the picture visibly jumps.", "count"),
