@@ -18,6 +18,7 @@ from reverie.errors import StorageError
 
 __all__ = [
     "PARTIAL_PREFIX",
+    "file_identity",
     "keep_aside",
     "partial_name",
     "publish_new",
@@ -121,6 +122,15 @@ def publish_new(temporary: Path, path: Path) -> None:
         if not path.exists():
             temporary.rename(path)
     sync_folder(path.parent)
+
+
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another one that took its name; None when there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def keep_aside(path: Path, why: str, *, companions: Iterable[str] = ()) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,7 @@ def open_cache(tmp_path: Path) -> Iterator[Callable[..., CacheManager]]:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Callable[..., Path]:
-    """``source(seed=0, side=8, name=None)``: a small PNG file of noise; the same seed gives the same bytes."""
+    """``source(seed=0, side=8, name=None)``: a small PNG file of noise, the same bytes for a seed."""
 
     def write(seed: int = 0, side: int = 8, name: str | None = None) -> Path:
         path = tmp_path / (name or f"source-{seed}-{side}.png")
@@ -59,3 +61,12 @@ def snapshot() -> Callable[[Path], dict[str, bytes]]:
         }
 
     return take
+
+
+@pytest.fixture
+def readable_folder() -> Iterator[Path]:
+    """A folder that every user of this machine may enter, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="reverie-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import itertools
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from reverie import storage
-from reverie.cache import json_index, local_images
+from reverie.cache import json_index, local_images, sqlite_index
 from reverie.cache.json_index import JsonIndex
 from reverie.cache.local_images import LocalImages
 from reverie.cache.sqlite_index import SqliteIndex
@@ -231,16 +234,12 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "error", "says"), BAD_ARGUMENTS)
+@pytest.mark.parametrize("bad", BAD_ARGUMENTS)
 def test_what_cannot_be_stored_is_refused_and_nothing_changes(
-    open_cache: Open,
-    snapshot: Callable[[Path], Any],
-    kind: str,
-    change: dict[str, Any],
-    error: type[Exception],
-    says: str,
+    open_cache: Open, snapshot: Callable[[Path], Any], kind: str, bad: tuple[Any, type[Exception], str]
 ) -> None:
     """Each wrong argument gives an error of ours that names it; folder and content stay as they were."""
+    change, error, says = bad
     cache = open_cache(index=kind)
     cache.add(picture(0), "first", {"a": 1}, vector(0))
     before, entries = snapshot(cache.cache_dir), cache.get_all()
@@ -264,14 +263,13 @@ def test_a_text_of_another_class_is_stored_as_text(open_cache: Open, kind: str) 
 def test_a_bad_image_file_is_refused_and_nothing_changes(
     open_cache: Open,
     source: Source,
-    tmp_path: Path,
     snapshot: Callable[[Path], Any],
     monkeypatch: pytest.MonkeyPatch,
     damage: str,
 ) -> None:
-    """Missing, zero bytes, cut short, not an image, a folder, more pixels than is safe: named, never stored."""
+    """Missing, zero bytes, cut short, not an image, a folder, too many pixels: named, never stored."""
     cache = open_cache()
-    path = tmp_path / "bad.png"
+    path = source(0).with_name("bad.png")
     if damage == "folder":
         path.mkdir()
     elif damage == "bomb":
@@ -293,8 +291,6 @@ def test_a_real_decompression_bomb_is_not_opened(open_cache: Open, tmp_path: Pat
     data = io.BytesIO()
     Image.new("1", (1, 1)).save(data, format="PNG")
     chunk = b"IHDR" + (40_000).to_bytes(4, "big") * 2 + data.getvalue()[24:29]
-    import zlib
-
     head = data.getvalue()[:12] + chunk + zlib.crc32(chunk).to_bytes(4, "big")
     (tmp_path / "bomb.png").write_bytes(head + data.getvalue()[33:])
     with pytest.raises(ImageError, match="too large"):
@@ -314,23 +310,21 @@ def test_hostile_files_never_raise_what_is_not_ours(open_cache: Open, tmp_path: 
             data[place] = rng.integers(256)
         path = tmp_path / f"hurt{suffix}"
         path.write_bytes(bytes(data[: rng.integers(1, len(data) + 1)]))
-        try:
+        with contextlib.suppress(ImageError):
             cache.add(path)
-        except ImageError:
-            pass
     assert not [name for name in cache.image_dir.iterdir() if name.name.startswith(".partial")]
 
 
 # -- the order of an add, proved by failing at every step
 
 
-class Failure(Exception):
+class FailureError(Exception):
     """Not an error of ours: whatever it is, it comes out and nothing is left behind."""
 
 
 def fail(*arguments: Any, **options: Any) -> Any:
     """Stands in for the step that fails."""
-    raise Failure
+    raise FailureError
 
 
 def disk_error(*arguments: Any, **options: Any) -> Any:
@@ -340,9 +334,9 @@ def disk_error(*arguments: Any, **options: Any) -> Any:
 
 ADD_STEPS = {
     "write the image": (local_images, "write_new", disk_error, StorageError),
-    "stage": (LocalImages, "stage", fail, Failure),
-    "choose a name": (LocalImages, "exists", fail, Failure),
-    "give the name": (LocalImages, "commit", fail, Failure),
+    "stage": (LocalImages, "stage", fail, FailureError),
+    "choose a name": (LocalImages, "exists", fail, FailureError),
+    "give the name": (LocalImages, "commit", fail, FailureError),
     "flush the folder of images": (local_images, "sync_folder", disk_error, StorageError),
     "write the index": (json_index, "replace_file", disk_error, OSError),
     "write the index's file": (storage, "write_new", disk_error, StorageError),
@@ -361,9 +355,10 @@ def test_a_json_add_that_fails_at_any_step_changes_nothing(
     check_failing_add(open_cache(max_size=2, index="json"), source, snapshot, monkeypatch, ADD_STEPS[step])
 
 
+WRITER_CALLS = ["next_number", "remove", "put", "use", "trash", "forget_trash"]
 SQLITE_STEPS = {
     **{name: step for name, step in ADD_STEPS.items() if "index" not in name},
-    "take the writer's place": (SqliteIndex, "_refuse_if_gone", fail, Failure),
+    "take the writer's place": (SqliteIndex, "_refuse_if_gone", fail, FailureError),
 }
 
 
@@ -381,23 +376,19 @@ def test_an_sqlite_add_that_fails_at_any_step_changes_nothing(
     )
 
 
-@pytest.mark.parametrize("method", ["next_number", "remove", "put", "use", "trash", "forget_trash", "finish"])
+@pytest.mark.parametrize("step", [*itertools.product(["json", "sqlite"], WRITER_CALLS), ("sqlite", "finish")])
 def test_an_add_that_fails_in_the_writer_changes_nothing(
     open_cache: Open,
     source: Source,
     snapshot: Callable[[Path], Any],
     monkeypatch: pytest.MonkeyPatch,
-    kind: str,
-    method: str,
+    step: Any,
 ) -> None:
     """Every call of the index's writer may fail."""
-    from reverie.cache import sqlite_index
-
+    kind, method = step
     writer = {"json": json_index, "sqlite": sqlite_index}[kind]._Writer
-    if not hasattr(writer, method):
-        method = "put"
     cache = open_cache(max_size=2, index=kind)
-    check_failing_add(cache, source, snapshot, monkeypatch, (writer, method, fail, Failure))
+    check_failing_add(cache, source, snapshot, monkeypatch, (writer, method, fail, FailureError))
 
 
 def check_failing_add(
@@ -447,7 +438,8 @@ def test_a_failed_add_never_deletes_what_another_process_stored(
     with monkeypatch.context() as patch:
         patch.setattr(LocalImages, "commit", fail)
         monkeypatch.setattr(LocalImages, "discard", other_is_in_between)
-        pytest.raises(Failure, cache.add, source(1))
+        with pytest.raises(FailureError):
+            cache.add(source(1))
     assert seen == [source(5).read_bytes()]
     assert (cache.image_dir / "cache_00001.png").read_bytes() == source(5).read_bytes()
     assert other.size() == 0
@@ -467,7 +459,8 @@ def test_an_index_that_was_written_keeps_its_image(
 
     with monkeypatch.context() as patch:
         patch.setattr(json_index, "replace_file", replaced_but_not_flushed)
-        pytest.raises(StorageError, cache.add, source(1))
+        with pytest.raises(StorageError):
+            cache.add(source(1))
     assert cache.ids() == ["cache_00001"]
     assert cache.check().ok
     assert cache.add(source(2)) == "cache_00002"

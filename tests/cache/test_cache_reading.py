@@ -55,6 +55,21 @@ def test_uses_survive_closing_and_flush_writes_them(open_cache: Open, kind: str)
     assert open_cache(index=kind).get_all()[1].used_ns == second
 
 
+def test_the_later_of_two_uses_counts(open_cache: Open, kind: str) -> None:
+    """A use that is written late does not undo a later one of another process."""
+    cache, other = open_cache(index=kind), open_cache(index=kind)
+    (cache_id,) = filled(cache, 1)
+    earlier = cache.get(cache_id).used_ns
+    later = other.get(cache_id).used_ns
+    other.flush()
+    assert cache.size() == 1
+    assert cache.get_all()[0].used_ns == later > earlier
+    cache.pin(cache_id)
+    assert cache._mirror.briefs[cache_id].used_ns == later
+    for each in (cache, other, open_cache()):
+        assert each.get_all()[0].used_ns == later
+
+
 def test_uses_go_forward_when_the_clock_goes_back(
     open_cache: Open, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -204,7 +219,7 @@ def test_a_vanished_image_is_named(open_cache: Open, kind: str) -> None:
 
 
 def test_embeddings_are_a_snapshot_in_order(open_cache: Open, kind: str) -> None:
-    """Ids and rows belong together, oldest first, entries without vector left out; later changes not in it."""
+    """Ids and rows belong together, oldest first; entries without vector and later changes are not in it."""
     cache = open_cache(index=kind, max_size=5)
     ids = filled(cache, 3)
     without = cache.add(picture(8))

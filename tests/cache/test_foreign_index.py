@@ -56,7 +56,7 @@ def their_cache(tmp_path: Path, folder: str = "cache/images/") -> dict[str, Any]
 
 
 def as_they_read_it(folder: Path) -> dict[str, dict[str, Any]]:
-    """How their project loads an index, restated: from its working directory, entries whose image is there."""
+    """How their project loads an index, restated: from its folder, entries whose image is there."""
     with (folder / "metadata" / "cache_index.json").open() as file:
         data = json.load(file)
     entries = {}

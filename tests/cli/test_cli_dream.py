@@ -286,7 +286,9 @@ def test_a_dream_for_real(own_folder: Path, reverie: Run) -> None:
 
 def test_a_report_again(own_folder: Path, reverie: Run) -> None:
     """`report` writes what is missing; another animation on request; a folder that is no run is an error."""
-    assert reverie("dream", *TINY, "--no-report").stdout.endswith("frames and journal: ./dream\n")
+    lines = reverie("dream", *TINY, "--no-report").stdout.splitlines()
+    assert lines[-2] == "frames and journal: ./dream"
+    assert lines[-1].endswith("reverie dream --policy random --remember-seeds")  # spec changed nothing
     assert not (own_folder / "dream" / "report.html").exists()
     result = reverie("report", "dream", "--animation", "gif")
     assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "look at")

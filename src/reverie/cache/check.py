@@ -118,6 +118,8 @@ class _Check:
         try:
             try:
                 index.poll()
+                if hasattr(index, "verify"):  # more than what a poll reads, where an index can say
+                    index.verify()
                 self._compare(index, fix)
             except (IndexCorruptError, UnsafePathError) as exc:
                 self.report.problems.clear()

@@ -233,8 +233,13 @@ class JsonIndex:
 
     def _remember_counter(self, number: int) -> None:
         # A second place for the counter: other programs drop keys of ours when they write the index.
+        # Always as many digits, in one write over the old ones: no crash leaves half a number.
         with contextlib.suppress(OSError):
-            replace_file(self._counter, [str(number).encode()], durable=False)
+            handle = os.open(self._counter, os.O_WRONLY | os.O_CREAT, 0o666)
+            try:
+                os.write(handle, b"%016d\n" % number)
+            finally:
+                os.close(handle)
 
     def _stored_counter(self) -> int:
         try:

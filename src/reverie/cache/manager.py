@@ -13,7 +13,6 @@ import contextlib
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -27,6 +26,7 @@ from numpy.typing import ArrayLike
 
 from reverie import registry
 from reverie.cache.check import CheckReport, check_cache
+from reverie.cache.forks import keep_inherited, renew_lock_in_children
 from reverie.cache.limits import Limits
 from reverie.cache.mirror import Mirror, Write
 from reverie.cache.settings import (
@@ -54,7 +54,6 @@ from reverie.vectors import Embedding, EmbeddingSet, as_embedding
 __all__ = ["CacheManager"]
 
 _LOOK_EVERY_NS = 200_000  # `get` looks for other processes' changes at most every 0.2 ms
-_INHERITED: list[IndexBackend] = []  # indexes opened before a fork: never used, never closed here
 
 
 class CacheManager:
@@ -124,7 +123,7 @@ class CacheManager:
         self._closed = False
         self._lock = threading.RLock()
         self._newest_use = 0
-        _OPENED.add(self)
+        renew_lock_in_children(self)
         self._open()
         if max(self._limits().surplus(self._mirror)) > 0:
             with contextlib.suppress(StorageError):  # a read-only cache can still be looked at
@@ -229,10 +228,9 @@ class CacheManager:
     def _new_name(self, writer: IndexWriter, staged: Staged) -> tuple[int, str]:
         while True:
             number = writer.next_number()
-            name = f"cache_{number:05d}{staged.suffix}"
-            taken = f"cache_{number:05d}" in self._mirror.briefs or self._images.exists(name)
-            if not taken:
-                return number, name
+            cache_id = f"cache_{number:05d}"
+            if cache_id not in self._mirror.briefs and not self._images.exists(cache_id + staged.suffix):
+                return number, cache_id + staged.suffix
 
     def _check_space(self, vector: Embedding | None) -> None:
         if vector is None or (vector.encoder, vector.size) in self._spaces:
@@ -255,13 +253,7 @@ class CacheManager:
             self._images.delete(write.trash)
             with self._lock:
                 self._deleted.extend(write.trash)
-        if write.added is not None and self.on_added:
-            entry = write.added.entry(self.image_dir / write.added.image_name)
-            for added in self.on_added:
-                added(entry)
-        for entry in write.evicted:
-            for gone in self.on_evicted:
-                gone(entry)
+        write.tell(self.image_dir, self.on_added, self.on_evicted)
 
     # ------------------------------------------------------------------ eviction
 
@@ -299,8 +291,12 @@ class CacheManager:
 
     def _now(self) -> int:
         """The time in nanoseconds, in whole microseconds as the JSON index has it, later at every call."""
-        self._newest_use = max(self._newest_use + 1000, time.time_ns() // 1000 * 1000)
-        return self._newest_use
+        now = time.time_ns()
+        now -= now % 1000
+        if now <= self._newest_use:
+            now = self._newest_use + 1000
+        self._newest_use = now
+        return now
 
     def get_all(self) -> list[CacheEntry]:
         """All entries, oldest first; not a use."""
@@ -496,7 +492,7 @@ class CacheManager:
 
     def _after_fork(self) -> None:
         """A forked child must not touch its parent's connection: it opens its own."""
-        _INHERITED.append(self._index)
+        keep_inherited(self._index)
         self._rng = np.random.default_rng(self._rng.integers(2**63) + os.getpid())
         self._open()
 
@@ -520,16 +516,3 @@ class CacheManager:
         return EntryNotFoundError(
             f"no entry {cache_id!r} in this cache: it was never added, or evicted or removed since"
         )
-
-
-_OPENED: weakref.WeakSet[CacheManager] = weakref.WeakSet()
-
-
-def _renew_locks() -> None:
-    """In a forked child: a lock that another thread held at the fork would never be released here."""
-    for manager in list(_OPENED):
-        manager._lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)

@@ -7,9 +7,10 @@ Bodies (prompt, parameters, vector) are read when they are first needed, so open
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from reverie.cache.vector_table import VectorTable
 from reverie.entry import CacheEntry, Record
@@ -17,9 +18,13 @@ from reverie.errors import IndexCorruptError
 from reverie.protocols import Brief, Changes, EvictionPolicy, IndexBackend, IndexWriter
 from reverie.vectors import EmbeddingSet
 
-__all__ = ["Mirror", "Write"]
+__all__ = ["Listeners", "Mirror", "Write"]
 
 _KEPT_RECORDS = 8192
+
+
+Listeners: TypeAlias = Sequence[Callable[[CacheEntry], None]]
+"""Functions that are called with an entry."""
 
 
 @dataclass(slots=True)
@@ -53,6 +58,16 @@ class Write:
         """Take records out."""
         self.index.remove(cache_ids)
         self.removed.extend(cache_ids)
+
+    def tell(self, images: Path, on_added: Listeners, on_evicted: Listeners) -> None:
+        """Call the listeners, after the commit, with what was added and what eviction took."""
+        if self.added is not None and on_added:
+            entry = self.added.entry(images / self.added.image_name)
+            for listener in on_added:
+                listener(entry)
+        for entry in self.evicted:
+            for listener in on_evicted:
+                listener(entry)
 
 
 class Mirror:
@@ -197,9 +212,10 @@ class Mirror:
             return None
         record, path = kept
         brief = self.briefs.get(cache_id)
-        used_ns = max(self.uses.get(cache_id, 0), brief.used_ns if brief else record.used_ns)
+        used_ns = record.used_ns if brief is None else brief.used_ns
+        used_here = self.uses.get(cache_id, 0)
         try:
-            return record.entry(path, used_ns)
+            return record.entry(path, used_here if used_here > used_ns else used_ns)
         except ValueError as exc:
             raise IndexCorruptError(
                 f"{self._index.path}: the entry {cache_id!r} is damaged: {exc}. To keep the index aside and "

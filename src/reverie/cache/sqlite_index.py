@@ -40,7 +40,7 @@ from reverie.errors import (
     StorageError,
 )
 from reverie.protocols import Brief, Changes, IndexWriter
-from reverie.storage import partial_name, publish_new, storage_error, sync_folder
+from reverie.storage import file_identity, partial_name, publish_new, storage_error, sync_folder
 from reverie.vectors import Embedding, from_bytes, to_bytes
 
 __all__ = ["SqliteIndex"]
@@ -89,7 +89,7 @@ class SqliteIndex:
         database = self._connect(self.path, mode)
         try:
             self._prepare(database, read_only)
-            self._file = _identity(self.path)
+            self._file = file_identity(self.path)
         except BaseException:
             database.close()
             raise
@@ -246,6 +246,13 @@ class SqliteIndex:
         with self._mapped("read"):
             return _next_number(self._connection())
 
+    def verify(self) -> None:
+        """Read every page, also those that no entry needs; raises IndexCorruptError."""
+        with self._mapped("read"):
+            found = self._connection().execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if found != "ok":
+            raise self._corrupt(found)
+
     def salvage(self) -> tuple[list[Record], int]:
         """Row by row what a damaged database still gives, and a number above all ids seen in it."""
         highest = 0
@@ -288,7 +295,7 @@ class SqliteIndex:
     def _refuse_if_gone(self) -> None:
         if self.retired():
             what = "was converted to another kind of index by another process"
-        elif _identity(self.path) != self._file:
+        elif file_identity(self.path) != self._file:
             what = "was deleted or replaced while it was open"
         else:
             return
@@ -311,7 +318,8 @@ class SqliteIndex:
         """
         records = list(records)
         with contextlib.suppress(IndexCorruptError):
-            if self._sound():
+            if self.path.exists():
+                self.verify()
                 self._fill(records, next_number, extra)
                 return
         self.close()
@@ -328,12 +336,6 @@ class SqliteIndex:
         finally:
             fresh.close()
             fresh.path.unlink(missing_ok=True)
-
-    def _sound(self) -> bool:
-        """Whether there is a database without damage; raises IndexCorruptError for one that is not ours."""
-        with self._mapped("read"):
-            check = "PRAGMA quick_check(1)"
-            return self.path.exists() and self._connection().execute(check).fetchone()[0] == "ok"
 
     def _fill(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
         database = self._connection()
@@ -489,15 +491,6 @@ class _Writer:
 
 def _next_number(database: sqlite3.Connection) -> int:
     return int(database.execute("SELECT value FROM meta WHERE key = 'next_number'").fetchone()[0])
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another that takes its name."""
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_dev, stat.st_ino
 
 
 def _close_own(database: sqlite3.Connection, pid: int) -> None:

@@ -64,8 +64,11 @@ def finish(result: DreamResult, *, with_report: bool) -> None:
     written: list[Path] = []
     if with_report:
         written = _write_report(result.folder)
-    _summary(load_run(result.folder))
+    run = load_run(result.folder)
+    _summary(run)
     tell_files(result.folder, written)
+    if run.settings.get("policy") == "spec" and verdict(run).kind in ("same", "worse"):
+        say("to see memory change a loop: reverie dream --policy random --remember-seeds")
 
 
 def _write_report(folder: Path) -> list[Path]:

@@ -25,6 +25,8 @@ for _suite in (
 ):
     pytest.register_assert_rewrite(f"reverie.testing.{_suite}")
 
+# ruff: noqa: E402 - the modules are announced to pytest before they are loaded
+
 from reverie.testing.cache_model import CacheModel
 from reverie.testing.encoder_suite import EncoderSuite
 from reverie.testing.eviction_suite import EvictionSuite

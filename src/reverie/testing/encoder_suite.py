@@ -40,14 +40,16 @@ class EncoderSuite:
         """``(n, d)`` float32 rows of length 1; row i is of frame i."""
         frames = [picture(seed, *self.frame_size) for seed in range(3)]
         rows = encoder.encode_batch(frames)
-        assert (rows.shape, rows.dtype) == ((3, encoder.dimensions), np.float32)
+        assert rows.shape == (3, encoder.dimensions)
+        assert rows.dtype == np.float32
         assert np.allclose(np.linalg.norm(rows.astype(np.float64), axis=1), 1.0, atol=1e-5)
         assert np.array_equal(encoder.encode_batch(frames[::-1]), rows[::-1])
 
     def test_no_frames_give_no_rows(self, encoder: Encoder) -> None:
         """The empty case keeps its width."""
         rows = encoder.encode_batch([])
-        assert (rows.shape, rows.dtype) == ((0, encoder.dimensions), np.float32)
+        assert rows.shape == (0, encoder.dimensions)
+        assert rows.dtype == np.float32
 
     def test_a_frame_encodes_alone_as_in_a_batch(self, encoder: Encoder) -> None:
         """Bit-equal, whatever else is in the batch, and again in a second encoder."""

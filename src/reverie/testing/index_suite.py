@@ -42,6 +42,7 @@ class IndexSuite:
     @pytest.fixture
     def other(self, tmp_path: Path, index: IndexBackend) -> Iterator[IndexBackend]:
         """A second object on the same index, as another process would have."""
+        assert index.next_number() == 1  # the first one is open
         other = self.make(tmp_path)
         other.poll()
         yield other
@@ -55,7 +56,8 @@ class IndexSuite:
         first = index.poll()
         assert first is not None
         assert first.complete
-        assert list(first.briefs) == list(index.everything()) == list(index.vectors()) == []
+        assert list(first.briefs) == list(index.everything()) == []
+        assert list(index.vectors()) == []
         assert index.next_number() == 1
         assert index.read(["cache_00001"]) == []
         assert index.spaces() == set()
@@ -148,7 +150,8 @@ class IndexSuite:
                 raise ZeroDivisionError
 
         expected = (index.next_number(), [*index.everything()])
-        pytest.raises(ZeroDivisionError, fail)
+        with pytest.raises(ZeroDivisionError):
+            fail()
         assert (index.next_number(), [*index.everything()]) == expected
         with index.write() as (writer, changes):
             assert changes is None
@@ -325,7 +328,8 @@ class IndexSuite:
             with other.write():
                 pass
 
-        pytest.raises(CacheClosedError, write)
+        with pytest.raises(CacheClosedError):
+            write()
         index.replace_all([record(1)], 2, {})
         assert not index.retired()
 
