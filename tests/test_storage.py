@@ -121,3 +121,14 @@ def test_temporary_names_never_meet() -> None:
     names = {storage.partial_name() for _ in range(1000)}
     assert len(names) == 1000
     assert all(name.startswith(f"{storage.PARTIAL_PREFIX}{os.getpid()}-") for name in names)
+
+
+def test_a_block_that_fails_leaves_no_new_file(tmp_path):
+    """`writing_new` runs its block after the bytes are written; an exception in it takes the file back."""
+    path = tmp_path / "file"
+    with storage.writing_new(path, [b"01", b"23"]):
+        assert path.read_bytes() == b"0123"
+    assert path.read_bytes() == b"0123"
+    with pytest.raises(ValueError, match="not an image"), storage.writing_new(tmp_path / "other", [b"x"]):
+        raise ValueError("not an image")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file"]

@@ -30,7 +30,7 @@ _BUILT_IN: dict[str, dict[str, _Part]] = {
     "encoders": {
         "clip": _Part(
             "reverie.encoders.clip:ClipEncoder",
-            'it comes with pip install -U "reverie[clip]", in a version that has this part. '
+            'it comes with pip install "reverie[clip]" in a version that has this part. '
             'encoder="descriptor" works now, without any download',
         ),
         "descriptor": _Part("reverie.encoders.descriptor:DescriptorEncoder"),

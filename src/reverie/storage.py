@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
-import secrets
 import shutil
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -26,10 +28,13 @@ __all__ = [
     "storage_error",
     "sync_folder",
     "write_new",
+    "writing_new",
 ]
 
 PARTIAL_PREFIX = ".partial-"
 """Files of this name are unfinished writes; nothing ever reads them."""
+
+_COUNTER = itertools.count()
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space",
@@ -53,11 +58,24 @@ def storage_error(doing: str, exc: OSError) -> StorageError:
 
 def partial_name() -> str:
     """A temporary file name that no other thread or process uses."""
-    return f"{PARTIAL_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
+    return f"{PARTIAL_PREFIX}{os.getpid()}-{time.time_ns():x}-{next(_COUNTER)}"
 
 
 def write_new(path: Path, chunks: Iterable[bytes], *, durable: bool = True) -> None:
     """Write a new file and flush it to the disk; on failure no file is left.
+
+    Raises:
+        OSError: As the system reports it; `storage_error` makes it ours.
+    """
+    with writing_new(path, chunks, durable=durable):
+        pass
+
+
+@contextmanager
+def writing_new(path: Path, chunks: Iterable[bytes], *, durable: bool = True) -> Iterator[None]:
+    """`write_new` with a block that runs while the disk writes; at its end the file is flushed.
+
+    An exception in the block leaves no file.
 
     Raises:
         OSError: As the system reports it; `storage_error` makes it ours.
@@ -68,6 +86,9 @@ def write_new(path: Path, chunks: Iterable[bytes], *, durable: bool = True) -> N
             for chunk in chunks:
                 _write_all(handle, chunk)
             if durable:
+                _start_writing(handle)
+            yield
+            if durable:
                 os.fsync(handle)
         finally:
             os.close(handle)
@@ -75,6 +96,13 @@ def write_new(path: Path, chunks: Iterable[bytes], *, durable: bool = True) -> N
         with contextlib.suppress(OSError):
             path.unlink()
         raise
+
+
+def _start_writing(handle: int) -> None:
+    """Where the system takes hints, let it begin now what the flush will wait for."""
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _write_all(handle: int, data: bytes) -> None:

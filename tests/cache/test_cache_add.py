@@ -333,7 +333,7 @@ def disk_error(*arguments: Any, **options: Any) -> Any:
 
 
 ADD_STEPS = {
-    "write the image": (local_images, "write_new", disk_error, StorageError),
+    "write the image": (local_images, "writing_new", disk_error, StorageError),
     "stage": (LocalImages, "stage", fail, FailureError),
     "choose a name": (LocalImages, "exists", fail, FailureError),
     "give the name": (LocalImages, "commit", fail, FailureError),

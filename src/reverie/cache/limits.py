@@ -43,8 +43,10 @@ class Limits:
         if over <= 0 and heavy <= 0:
             return []
         found: list[str] = []
-        for cache_id in policy.ranking():
-            if over <= 0 and heavy <= 0:
+        ranking = policy.ranking()
+        while over > 0 or heavy > 0:  # asked one by one: only the first of a ranking is cheap
+            cache_id = next(ranking, None)
+            if cache_id is None:
                 break
             found.append(cache_id)
             over -= 1

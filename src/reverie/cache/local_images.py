@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from reverie.errors import ImageError, ImageNotFoundError, StorageError, UnsafePathError
 from reverie.pixels import MAX_PIXELS, ImageLike, to_image
 from reverie.protocols import Staged
-from reverie.storage import partial_name, storage_error, sync_folder, write_new
+from reverie.storage import partial_name, storage_error, sync_folder, writing_new
 
 __all__ = ["LocalImages"]
 
 _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}  # else the format's own name
 _XMP = "XML:com.adobe.xmp"  # where PNG keeps it
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_MODES = {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}
 _DECODE_ERRORS = (
     ArithmeticError,
@@ -66,14 +68,20 @@ class LocalImages:
             ImageError: Missing, broken, empty, too large, or not an image.
             StorageError: The disk refused; no file is left.
         """
-        data, suffix = _file_bytes(image) if isinstance(image, (str, os.PathLike)) else _png_bytes(image)
+        name = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
+        data = _png_bytes(image) if name is None else _file_bytes(name)
         path = self._root / partial_name()
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
-            write_new(path, [data])
+            if not self._root.is_dir():
+                self._root.mkdir(parents=True, exist_ok=True)
+            with writing_new(path, [data]):  # while the disk writes, the image is checked
+                suffix = ".png" if name is None else _checked_suffix(data, name)
+                content_hash = hashlib.sha256(data).hexdigest()
+        except ImageError:
+            raise
         except OSError as exc:
             raise storage_error(f"store an image in {self._root}", exc) from exc
-        return Staged(path, suffix, len(data), hashlib.sha256(data).hexdigest())
+        return Staged(path, suffix, len(data), content_hash)
 
     def exists(self, image_name: str) -> bool:
         """Whether the folder holds anything of that name, a broken link included."""
@@ -139,10 +147,9 @@ class LocalImages:
             raise storage_error(f"delete {failed.filename}", failed) from failed
 
 
-def _file_bytes(path: str | os.PathLike[str]) -> tuple[bytes, str]:
-    name = os.fspath(path)
+def _file_bytes(name: str) -> bytes:
     try:
-        data = Path(path).read_bytes()
+        data = Path(name).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise ImageNotFoundError(f"no image at {name!r}") from exc
     except ValueError as exc:  # a zero character
@@ -153,7 +160,7 @@ def _file_bytes(path: str | os.PathLike[str]) -> tuple[bytes, str]:
         raise StorageError(f"cannot read {name!r}: {exc.strerror or exc}") from exc
     if not data:
         raise ImageError(f"{name!r} is empty (0 bytes)")
-    return data, _checked_suffix(data, name)
+    return data
 
 
 def _checked_suffix(data: bytes, name: str) -> str:
@@ -161,7 +168,7 @@ def _checked_suffix(data: bytes, name: str) -> str:
     try:
         with Image.open(io.BytesIO(data)) as image:
             kind = image.format or ""
-            _check_whole(image, kind)
+            _check_whole(image, kind, data)
     except UnidentifiedImageError as exc:
         raise ImageError(f"{name!r} is not an image that Pillow can read") from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
@@ -174,12 +181,12 @@ def _checked_suffix(data: bytes, name: str) -> str:
     return _SUFFIXES.get(kind, f".{kind.lower()}")
 
 
-def _check_whole(image: Image.Image, kind: str) -> None:
+def _check_whole(image: Image.Image, kind: str, data: bytes) -> None:
     """Find a cut or damaged file as cheaply as its format allows; raises what Pillow raises."""
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
     if kind == "PNG":
-        image.verify()  # the checksum of every chunk up to the last
+        _check_png(data)
     elif kind == "JPEG":
         image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))
         image.load()  # the whole stream, at an eighth of the size
@@ -187,13 +194,26 @@ def _check_whole(image: Image.Image, kind: str) -> None:
         image.load()
 
 
-def _png_bytes(image: Any) -> tuple[bytes, str]:
+def _check_png(data: bytes) -> None:
+    """The checksum of every chunk up to the last (PNG 1.2, 3.2): a third of the time of Pillow's verify."""
+    view, start, name = memoryview(data), len(_PNG_SIGNATURE), b""
+    while name != b"IEND":
+        end = start + 8 + int.from_bytes(view[start : start + 4], "big")
+        name = bytes(view[start + 4 : start + 8])
+        if end + 4 > len(data):
+            raise SyntaxError("the file ends too early")
+        if zlib.crc32(view[start + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            raise SyntaxError(f"the checksum of its chunk {name!r} is wrong")
+        start = end + 4
+
+
+def _png_bytes(image: Any) -> bytes:
     if not isinstance(image, Image.Image):
-        return _save_png(to_image(image), {}), ".png"
+        return _save_png(to_image(image), {})
     try:
         if image.mode in _PNG_MODES and 0 not in image.size:
-            return _save_png(image, _png_metadata(image)), ".png"
-        return _save_png(to_image(image), {"pnginfo": _texts(image)}), ".png"
+            return _save_png(image, _png_metadata(image))
+        return _save_png(to_image(image), {"pnginfo": _texts(image)})
     except ImageError:
         raise
     except _DECODE_ERRORS as exc:
@@ -202,7 +222,7 @@ def _png_bytes(image: Any) -> tuple[bytes, str]:
 
 def _save_png(image: Image.Image, metadata: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=1, **metadata)
+    image.save(buffer, format="PNG", compress_level=1, compress_type=zlib.Z_RLE, **metadata)
     return buffer.getvalue()
 
 

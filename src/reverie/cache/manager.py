@@ -500,7 +500,9 @@ class CacheManager:
     def _writing(self) -> Iterator[Write]:
         """Hold the writer's place; after the commit, bring the mirror up to date."""
         with self._lock:
-            self._look()
+            self._refuse_if_closed()
+            if self._pid != os.getpid():
+                self._after_fork()
             uses, deleted = dict(self._mirror.uses), list(self._deleted)
             with self._index.write() as (index, changes):
                 self._absorb(changes)
