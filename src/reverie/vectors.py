@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -111,6 +111,8 @@ def as_embedding(
             f"the {what} was made by encoder {stamped!r}, but {encoder!r} was expected: "
             "encode the image again with that encoder"
         )
+    if _is_unit(values) and dimensions in (None, values.size):
+        return _stamp(np.array(values), encoder if encoder is not None else stamped)
     exact = _numbers(values, what)
     if exact.ndim != 1:
         raise EmbeddingError(f"the {what} must be one vector of shape (d,), got shape {exact.shape}")
@@ -135,6 +137,14 @@ def as_embedding(
     length = float(np.linalg.norm(scaled))
     unit = exact if abs(length * largest - 1.0) <= _UNIT_TOLERANCE else scaled / length
     return _stamp(unit.astype(np.float32), encoder if encoder is not None else stamped)
+
+
+def _is_unit(values: ArrayLike) -> TypeGuard[NDArray[np.float32]]:
+    """Whether this is a float32 vector that needs no change: the common case, found with one product."""
+    if not isinstance(values, np.ndarray) or values.dtype != np.float32 or values.ndim != 1:
+        return False
+    with np.errstate(all="ignore"):
+        return abs(float(np.vecdot(values, values)) - 1.0) <= _UNIT_TOLERANCE
 
 
 def _numbers(values: ArrayLike, what: str) -> NDArray[np.float64]:
