@@ -11,6 +11,7 @@ import time
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -189,7 +190,10 @@ def test_the_specifications_example_is_written_as_it_was(unit: Unit) -> None:
     assert {key: found[key] for key in SPEC_KEYS[:4]} == {key: example[key] for key in SPEC_KEYS[:4]}
     assert np.array_equal(np.float32(found["embedding"]), np.float32(example["embedding"]))
     assert found["timestamp"] == example["timestamp"]
-    assert found["last_used"] == "2025-11-08T09:15:00.000000"
+    assert (
+        datetime.fromisoformat(found["last_used"])
+        == datetime.fromisoformat("2025-11-08T09:15:00").astimezone()
+    )
 
 
 DREAM_GEN: dict[str, Any] = {
@@ -702,4 +706,5 @@ def test_the_last_use_comes_from_the_timestamp_where_none_is_written() -> None:
     assert record_from_json(raw(), 1).used_ns == timestamp_ns(SPEC_RECORD["timestamp"])
     later = record_from_json(raw(last_used="2025-11-09T00:00:00.000001"), 1)
     assert later.used_ns == timestamp_ns("2025-11-09T00:00:00.000001")
-    assert later.entry(Path("x")).last_used == "2025-11-09T00:00:00.000001"
+    last_used = datetime.fromisoformat(later.entry(Path("x")).last_used)
+    assert last_used == datetime.fromisoformat("2025-11-09T00:00:00.000001").astimezone()

@@ -257,7 +257,8 @@ def timestamp_ns(timestamp: str) -> int:
 
 
 def _iso(used_ns: int) -> str:
-    return datetime.fromtimestamp(used_ns / 1e9).isoformat(timespec="microseconds")
+    """With its offset from UTC: the order of uses holds through the hour that clocks are put back."""
+    return datetime.fromtimestamp(used_ns / 1e9).astimezone().isoformat(timespec="microseconds")
 
 
 def image_file_name(recorded: str, cache_id: str) -> str:

@@ -189,6 +189,9 @@ class IndexBackend(Protocol):
     def next_number(self) -> int:
         """The next number that no entry ever had, as last polled."""
 
+    def verify(self) -> None:
+        """Read the whole index, also what no entry needs; raises IndexCorruptError."""
+
     def salvage(self) -> tuple[list[Record], int]:
         """What can still be read of a damaged index, and a number above all its ids; changes nothing."""
 

@@ -132,11 +132,17 @@ def as_embedding(
     largest = float(np.abs(exact).max())
     if largest == 0.0:
         raise EmbeddingError(f"the {what} is all zeros: it has no direction to compare")
+    return _stamp(_unit(exact, largest), encoder if encoder is not None else stamped)
+
+
+def _unit(exact: NDArray[np.float64], largest: float) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        single = exact.astype(np.float32)
+        if abs(float(np.linalg.norm(single.astype(np.float64))) - 1.0) <= _UNIT_TOLERANCE:
+            return single
     # Divided by the largest number first: squares of huge or tiny numbers would leave the range of a double.
     scaled = exact / largest
-    length = float(np.linalg.norm(scaled))
-    unit = exact if abs(length * largest - 1.0) <= _UNIT_TOLERANCE else scaled / length
-    return _stamp(unit.astype(np.float32), encoder if encoder is not None else stamped)
+    return (scaled / np.linalg.norm(scaled)).astype(np.float32)
 
 
 def _is_unit(values: ArrayLike) -> TypeGuard[NDArray[np.float32]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reverie.cache import manager as manager_module
+from reverie.cache import session as session_module
 from reverie.errors import (
     CacheClosedError,
     EmbeddingError,
@@ -77,7 +77,7 @@ def test_uses_go_forward_when_the_clock_goes_back(
     cache = open_cache(max_size=3, index=kind)
     ids = filled(cache, 3)
     past = time.time_ns() - 3_600_000_000_000
-    monkeypatch.setattr(manager_module.time, "time_ns", lambda: past)
+    monkeypatch.setattr(session_module.time, "time_ns", lambda: past)
     assert cache.get(ids[0]).used_ns > cache.get_all()[2].used_ns
     cache.add(picture(9))
     assert ids[0] in cache
@@ -300,3 +300,13 @@ def test_a_new_manager_reads_bodies_when_they_are_needed(open_cache: Open, tmp_p
     assert fresh.get(ids[7]).prompt == "prompt 7"
     assert [entry.prompt for entry in fresh] == [f"prompt {seed}" for seed in range(12)]
     assert np.array_equal(fresh.get(ids[3]).embedding, vector(3))
+
+
+def test_peek_is_not_a_use(open_cache: Open, kind: str) -> None:
+    """Entries in the order asked; ids that are gone are passed over; nothing counts as used."""
+    cache = open_cache(index=kind)
+    ids = filled(cache)
+    before = [entry.used_ns for entry in cache.get_all()]
+    assert [entry.cache_id for entry in cache.peek([ids[2], "cache_09999", ids[0]])] == [ids[2], ids[0]]
+    assert [entry.used_ns for entry in cache.get_all()] == before
+    assert cache.peek([]) == []

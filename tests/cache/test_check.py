@@ -298,3 +298,23 @@ def test_a_stored_picture_that_was_a_link_is_copied(open_cache: Open, tmp_path: 
     assert entry.image_path.read_bytes() == png_bytes(1)
     with pytest.raises(ImageError, match="no image at"):
         cache.add(tmp_path / "nowhere.png")
+
+
+def test_pictures_without_an_index_get_one_again(cache: Any, kind: str, open_cache: Open) -> None:
+    """A deleted index is a damaged one: dry, nothing changes; a repair makes entries for the pictures."""
+    folder, index = cache.cache_dir, cache.index_path
+    pictures = {path.name: path.read_bytes() for path in (folder / "images").iterdir()}
+    cache.close()
+    for path in index.parent.glob("cache_index.*"):
+        path.unlink()
+    report = check_cache(folder, kind=kind)
+    assert kinds(report) == [("damaged index", index.name)]
+    assert "4 pictures" in report.problems[0].message
+    assert not index.exists()
+    assert check_cache(folder, kind=kind, fix=True).fixed
+    with open_cache(index=kind) as repaired:
+        assert repaired.ids() == [f"cache_0000{number}" for number in (1, 2, 3, 4)]
+        assert {path.name: path.read_bytes() for path in (folder / "images").iterdir()} == pictures
+        assert repaired.check().ok
+        assert repaired.add(picture(9)) == "cache_00005"
+    assert not (folder / "lost+found").exists()

@@ -117,9 +117,9 @@ class _Check:
         index = self.index()
         try:
             try:
+                self._expect_index(index)
                 index.poll()
-                if hasattr(index, "verify"):  # more than what a poll reads, where an index can say
-                    index.verify()
+                index.verify()
                 self._compare(index, fix)
             except (IndexCorruptError, UnsafePathError) as exc:
                 self.report.problems.clear()
@@ -134,20 +134,24 @@ class _Check:
 
     # -- an index that cannot be read
 
+    def _expect_index(self, index: IndexBackend) -> None:
+        pictures = sum(not _is_partial(path) for path in self._files())
+        if pictures and not index.path.exists():
+            raise IndexCorruptError(f"there is no {index.path.name}, but {pictures} pictures in images/")
+
     def _damaged(self, index: IndexBackend, damage: str, fix: bool) -> None:
         salvaged, number = index.salvage()
         adopted = list(self._adopt(salvaged))
-        action = (
-            f"keep it aside, take over {len(salvaged)} readable entries and {len(adopted)} images without one"
-        )
+        action = f"take over {len(salvaged)} readable entries and {len(adopted)} images without one"
         self.report.entries = len(salvaged)
         if fix:
             index.close()
-            aside = keep_aside(index.path, "damaged", companions=["-wal"])
+            if index.path.exists():
+                aside = keep_aside(index.path, "damaged", companions=["-wal"])
+                action += f"; the old file is kept as {aside.name}"
             records = [replace(record, number=place) for place, record in enumerate([*salvaged, *adopted], 1)]
             highest = max((cache_number(record.cache_id) for record in records), default=0)
             index.replace_all(records, max(number, highest + 1, len(records) + 1), {})
-            action += f"; the old file is {aside.name}"
         self.found("damaged index", index.path.name, damage, action)
 
     def _adopt(self, salvaged: Sequence[Record]) -> Iterator[Record]:

@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -26,14 +23,13 @@ from numpy.typing import ArrayLike
 
 from reverie import registry
 from reverie.cache.check import CheckReport, check_cache
-from reverie.cache.forks import keep_inherited, renew_lock_in_children
 from reverie.cache.limits import Limits
-from reverie.cache.mirror import Mirror, Write
+from reverie.cache.mirror import Write
+from reverie.cache.session import Session
 from reverie.cache.settings import (
     check_folder,
     check_limit,
     check_parents,
-    check_space,
     check_text,
     check_timeout,
     choose_index,
@@ -41,22 +37,19 @@ from reverie.cache.settings import (
 )
 from reverie.entry import CacheEntry, Record, encode_params
 from reverie.errors import (
-    CacheClosedError,
     CacheError,
     EntryNotFoundError,
     StorageError,
 )
 from reverie.pixels import ImageLike
-from reverie.protocols import Changes, EvictionPolicy, ImageStore, IndexBackend, IndexWriter, Staged
+from reverie.protocols import ImageStore, IndexWriter, Staged
 from reverie.storage import storage_error
-from reverie.vectors import Embedding, EmbeddingSet, as_embedding
+from reverie.vectors import EmbeddingSet, as_embedding
 
 __all__ = ["CacheManager"]
 
-_LOOK_EVERY_NS = 200_000  # `get` looks for other processes' changes at most every 0.2 ms
 
-
-class CacheManager:
+class CacheManager(Session):
     """An image cache in a folder.
 
     Args:
@@ -106,25 +99,20 @@ class CacheManager:
             folder, max_size = read_config(folder)
         check_limit("max_size", max_size)
         check_limit("max_bytes", max_bytes)
-        self._shown, self.cache_dir = check_folder(folder)
+        shown, self.cache_dir = check_folder(folder)
         self.image_dir = self.cache_dir / "images"
         self.metadata_dir = self.cache_dir / "metadata"
         self.max_size = max_size
         self.max_bytes = max_bytes
         self.on_added: list[Callable[[CacheEntry], None]] = []
         self.on_evicted: list[Callable[[CacheEntry], None]] = []
-        self._eviction = eviction
-        self._lock_timeout = check_timeout(lock_timeout)
         self._rng = np.random.default_rng(seed)
+        check_timeout(lock_timeout)
         registry.load("evictions", eviction)
-        self._kind = choose_index(self.metadata_dir, index, max_size)
+        kind = choose_index(self.metadata_dir, index, max_size)
         self._make_folders()
         self._images: ImageStore = registry.create("images", "local", self.image_dir)
-        self._closed = False
-        self._lock = threading.RLock()
-        self._newest_use = 0
-        renew_lock_in_children(self)
-        self._open()
+        super().__init__(kind, self.cache_dir, shown, eviction, lock_timeout)
         if max(self._limits().surplus(self._mirror)) > 0:
             with contextlib.suppress(StorageError):  # a read-only cache can still be looked at
                 self._enforce_max_size()
@@ -135,22 +123,6 @@ class CacheManager:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise storage_error(f"make the cache folder {self.cache_dir}", exc) from exc
-
-    def _open(self) -> None:
-        self._pid = os.getpid()
-        self._index: IndexBackend = registry.create(
-            "indexes", self._kind, self.cache_dir, shown=self._shown, lock_timeout=self._lock_timeout
-        )
-        self._policy: EvictionPolicy = registry.create("evictions", self._eviction)
-        self._mirror = Mirror(self._index, self._policy, self.image_dir)
-        self._deleted: list[str] = []  # files deleted since the index last heard of it
-        self._spaces: set[tuple[str | None, int]] = set()
-        self._looked_ns = 0
-        try:
-            self._look()
-        except BaseException:
-            self._index.close()
-            raise
 
     # ------------------------------------------------------------------ adding
 
@@ -232,12 +204,6 @@ class CacheManager:
             if cache_id not in self._mirror.briefs and not self._images.exists(cache_id + staged.suffix):
                 return number, cache_id + staged.suffix
 
-    def _check_space(self, vector: Embedding | None) -> None:
-        if vector is None or (vector.encoder, vector.size) in self._spaces:
-            return
-        self._spaces = self._index.spaces()
-        check_space(vector, self._spaces)
-
     def _take_back(self, staged: Staged, stored: str) -> None:
         """After a failed add: leave no file behind, unless the row did reach the disk."""
         self._images.discard(staged)
@@ -289,15 +255,6 @@ class CacheManager:
         self._mirror.touch(cache_id, self._now())
         return self._mirror.entry(cache_id)
 
-    def _now(self) -> int:
-        """The time in nanoseconds, in whole microseconds as the JSON index has it, later at every call."""
-        now = time.time_ns()
-        now -= now % 1000
-        if now <= self._newest_use:
-            now = self._newest_use + 1000
-        self._newest_use = now
-        return now
-
     def get_all(self) -> list[CacheEntry]:
         """All entries, oldest first; not a use."""
         with self._lock:
@@ -310,6 +267,13 @@ class CacheManager:
             self._look()
             ids = self._mirror.ids()
             return self._use(ids[self._rng.integers(len(ids))]) if ids else None
+
+    def peek(self, cache_ids: Sequence[str]) -> list[CacheEntry]:
+        """The entries of these ids, in the order asked; ids that are gone are passed over. Not a use."""
+        with self._lock:
+            self._look()
+            known = [cache_id for cache_id in cache_ids if cache_id in self._mirror.briefs]
+            return list(self._mirror.entries(known))
 
     def read_image(self, cache_id: str) -> bytes:
         """The stored bytes of an entry's image; counts as a use.
@@ -432,7 +396,7 @@ class CacheManager:
                 the index; nothing is deleted and no sound entry is touched.
         """
         with self._lock:
-            self._refuse_if_closed()
+            self._check_open()
             with contextlib.suppress(CacheError):  # a damaged or read-only index can be checked all the same
                 self.flush()
             report = check_cache(
@@ -467,52 +431,9 @@ class CacheManager:
         state = "closed" if self._closed else f"{len(self._mirror.briefs)} entries"
         return f"CacheManager({self._shown!r}, max_size={self.max_size}, index={self._kind!r}: {state})"
 
-    # ------------------------------------------------------------------ keeping in step
-
-    def _look(self) -> None:
-        """Take over what others wrote."""
-        self._refuse_if_closed()
-        if self._pid != os.getpid():
-            self._after_fork()
-        self._absorb(self._index.poll())
-        self._looked_ns = time.monotonic_ns()
-
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise CacheClosedError(f"the cache {self._shown!r} is closed: open it again with CacheManager")
-
-    def _absorb(self, changes: Changes | None) -> None:
-        if changes is not None:
-            self._mirror.absorb(changes)
-            self._spaces = set()
-
-    def _look_sometimes(self) -> None:
-        if self._closed or time.monotonic_ns() - self._looked_ns > _LOOK_EVERY_NS or self._pid != os.getpid():
-            self._look()
-
     def _after_fork(self) -> None:
-        """A forked child must not touch its parent's connection: it opens its own."""
-        keep_inherited(self._index)
         self._rng = np.random.default_rng(self._rng.integers(2**63) + os.getpid())
-        self._open()
-
-    @contextmanager
-    def _writing(self) -> Iterator[Write]:
-        """Hold the writer's place; after the commit, bring the mirror up to date."""
-        with self._lock:
-            self._refuse_if_closed()
-            if self._pid != os.getpid():
-                self._after_fork()
-            uses, deleted = dict(self._mirror.uses), list(self._deleted)
-            with self._index.write() as (index, changes):
-                self._absorb(changes)
-                index.forget_trash(deleted)
-                index.use(uses)
-                write = Write(index, uses)
-                yield write
-                write.trash = index.trash()
-            self._mirror.follow(write)
-            self._deleted = [name for name in self._deleted if name not in deleted]
+        super()._after_fork()
 
     def _no_entry(self, cache_id: str) -> EntryNotFoundError:
         return EntryNotFoundError(

@@ -108,9 +108,8 @@ def entries_of(cache: CacheManager, cache_ids: Iterable[str]) -> list[CacheEntry
         CacheError: One went away meanwhile.
     """
     wanted = known_ids(cache, cache_ids)
-    chosen = set(wanted)
-    found = {entry.cache_id: entry for entry in cache if entry.cache_id in chosen}
-    gone = [cache_id for cache_id in wanted if cache_id not in found]
-    if gone:
+    found = cache.peek(wanted)
+    if len(found) < len(wanted):
+        gone = sorted({*wanted} - {entry.cache_id for entry in found})
         raise CacheError(f"another process removed {', '.join(gone)} just now")
-    return [found[cache_id] for cache_id in wanted]
+    return found

@@ -1,0 +1,137 @@
+"""An open index kept in step with the other threads, processes and forks that use the same folder."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reverie import registry
+from reverie.cache.mirror import Mirror, Write
+from reverie.cache.settings import check_space
+from reverie.errors import CacheClosedError
+from reverie.protocols import Changes, EvictionPolicy, IndexBackend
+from reverie.vectors import Embedding
+
+__all__ = ["Session"]
+
+_LOOK_EVERY_NS = 200_000  # `get` looks for other processes' changes at most every 0.2 ms
+_INHERITED: list[IndexBackend] = []  # opened before a fork: their files are the parent's, never closed here
+
+
+class Session:
+    """The part of `CacheManager` that follows the disk: one lock, one index, its mirror in memory.
+
+    Args:
+        kind: Registered name of the index.
+        folder: The cache folder, absolute.
+        shown: The folder as the user wrote it.
+        eviction: Registered name of the eviction policy.
+        lock_timeout: Seconds to wait while another process writes.
+
+    Raises:
+        IndexCorruptError: The index cannot be read; it is left as it is.
+    """
+
+    def __init__(self, kind: str, folder: Path, shown: str, eviction: str, lock_timeout: float) -> None:
+        self._kind = kind
+        self._folder = folder
+        self._shown = shown
+        self._eviction = eviction
+        self._lock_timeout = lock_timeout
+        self._lock = threading.RLock()
+        self._closed = False
+        self._newest_use = 0
+        _SESSIONS.add(self)
+        self._open()
+
+    def _open(self) -> None:
+        self._pid = os.getpid()
+        self._index: IndexBackend = registry.create(
+            "indexes", self._kind, self._folder, shown=self._shown, lock_timeout=self._lock_timeout
+        )
+        self._policy: EvictionPolicy = registry.create("evictions", self._eviction)
+        self._mirror = Mirror(self._index, self._policy, self._folder / "images")
+        self._deleted: list[str] = []  # files deleted since the index last heard of it
+        self._spaces: set[tuple[str | None, int]] = set()
+        self._looked_ns = 0
+        try:
+            self._look()
+        except BaseException:
+            self._index.close()
+            raise
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise CacheClosedError(f"the cache {self._shown!r} is closed: open it again with CacheManager")
+        if self._pid != os.getpid():
+            self._after_fork()
+
+    def _after_fork(self) -> None:
+        """A forked child must not touch its parent's connection: it opens its own."""
+        _INHERITED.append(self._index)
+        self._open()
+
+    def _look(self) -> None:
+        """Take over what others wrote."""
+        self._check_open()
+        self._absorb(self._index.poll())
+        self._looked_ns = time.monotonic_ns()
+
+    def _look_sometimes(self) -> None:
+        if self._closed or time.monotonic_ns() - self._looked_ns > _LOOK_EVERY_NS or self._pid != os.getpid():
+            self._look()
+
+    def _absorb(self, changes: Changes | None) -> None:
+        if changes is not None:
+            self._mirror.absorb(changes)
+            self._spaces = set()
+
+    def _check_space(self, vector: Embedding | None) -> None:
+        """Refuse a vector of another length than the others of its encoder have."""
+        if vector is None or (vector.encoder, vector.size) in self._spaces:
+            return
+        self._spaces = self._index.spaces()
+        check_space(vector, self._spaces)
+
+    def _now(self) -> int:
+        """The time in nanoseconds, in whole microseconds as the JSON index has it, later at every call."""
+        now = time.time_ns()
+        now -= now % 1000
+        if now <= self._newest_use:
+            now = self._newest_use + 1000
+        self._newest_use = now
+        return now
+
+    @contextmanager
+    def _writing(self) -> Iterator[Write]:
+        """Hold the writer's place; after the commit, bring the mirror up to date."""
+        with self._lock:
+            self._check_open()
+            uses, deleted = dict(self._mirror.uses), list(self._deleted)
+            with self._index.write() as (index, changes):
+                self._absorb(changes)
+                index.forget_trash(deleted)
+                index.use(uses)
+                write = Write(index, uses)
+                yield write
+                write.trash = index.trash()
+            self._mirror.follow(write)
+            self._deleted = [name for name in self._deleted if name not in deleted]
+
+
+_SESSIONS: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """In a forked child: a thread that held a lock is not there to release it."""
+    for session in list(_SESSIONS):
+        session._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
