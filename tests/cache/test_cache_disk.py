@@ -76,7 +76,7 @@ READ_ONLY = """
     import reverie.cache.local_images, reverie.cache.json_index, reverie.cache.sqlite_index
     import reverie.cache.eviction
     from reverie.testing.samples import picture
-    import PIL.PngImagePlugin
+    import PIL.PngImagePlugin, urllib.parse  # loaded while this user may still read them
     if os.geteuid() == 0:
         os.setgid(65534); os.setuid(65534)  # permissions do not bind the administrator
     with CacheManager(sys.argv[1]) as cache:

@@ -434,9 +434,9 @@ class _Writer:
                 "INSERT INTO vectors VALUES (?, ?, ?)", (record.number, vector.encoder, to_bytes(vector))
             )
             self._database.execute(
-                "INSERT INTO spaces SELECT ?1, ?2 WHERE NOT EXISTS "
-                "(SELECT 1 FROM spaces WHERE encoder IS ?1 AND dimensions = ?2)",
-                (vector.encoder, vector.size),
+                "INSERT INTO spaces SELECT ?, ? WHERE NOT EXISTS "
+                "(SELECT 1 FROM spaces WHERE encoder IS ? AND dimensions = ?)",
+                (vector.encoder, vector.size) * 2,
             )
         self._changed.append(record.cache_id)
 
@@ -448,9 +448,9 @@ class _Writer:
             self._database.execute("DELETE FROM vectors WHERE number = ?", (number,))
             self._database.execute("DELETE FROM entries WHERE number = ?", (number,))
             self._database.execute(
-                "INSERT OR IGNORE INTO trash SELECT ?1 WHERE NOT EXISTS "
-                "(SELECT 1 FROM entries WHERE image_name = ?1)",
-                (name,),
+                "INSERT OR IGNORE INTO trash SELECT ? WHERE NOT EXISTS "
+                "(SELECT 1 FROM entries WHERE image_name = ?)",
+                (name, name),
             )
             self._changed.append(cache_id)
         self._database.execute("DELETE FROM spaces WHERE NOT EXISTS (SELECT 1 FROM vectors)")
