@@ -28,6 +28,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from reverie.errors import ImageError, ImageNotFoundError, StorageError
 
 __all__ = [
+    "BROKEN_IMAGE",
     "MAX_PIXELS",
     "ImageLike",
     "Pixels",
@@ -47,7 +48,7 @@ ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | Pixels
 MAX_PIXELS = 178_956_970
 """Largest image that is opened (Pillow's own limit for a decompression bomb)."""
 
-_BROKEN = (
+BROKEN_IMAGE = (
     ArithmeticError,
     EOFError,
     Image.DecompressionBombError,
@@ -96,7 +97,7 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
         raise ImageError(f"{os.fspath(path)!r} is a folder, not an image file") from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise ImageError(_too_large(repr(os.fspath(path)), str(exc))) from exc
-    except _BROKEN as exc:
+    except BROKEN_IMAGE as exc:
         raise _broken(repr(os.fspath(path)), exc) from exc
     if image.width * image.height > MAX_PIXELS:
         image.close()
@@ -144,7 +145,7 @@ def pixels_from_bytes(data: bytes, *, name: str = "the image") -> Pixels:
             return _decode(image, repr(name))
     except ImageError:
         raise
-    except _BROKEN as exc:
+    except BROKEN_IMAGE as exc:
         raise ImageError(f"{name!r} is not a readable image: {exc}") from exc
 
 
@@ -183,7 +184,7 @@ def _decode(image: Image.Image, name: str) -> Pixels:
     try:
         image.load()
         return np.asarray(_to_rgb(_upright(image)), dtype=np.uint8)
-    except _BROKEN as exc:
+    except BROKEN_IMAGE as exc:
         raise _broken(name, exc) from exc
 
 
@@ -191,7 +192,7 @@ def _upright(image: Image.Image) -> Image.Image:
     """The image as a viewer shows it; broken EXIF beside sound pixels leaves it as stored."""
     try:
         orientation = image.getexif().get(_ORIENTATION)
-    except _BROKEN:
+    except BROKEN_IMAGE:
         return image
     turn = _UPRIGHT.get(orientation)
     return image if turn is None else image.transpose(turn)

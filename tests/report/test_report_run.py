@@ -82,7 +82,7 @@ def test_a_broken_line_elsewhere_names_file_and_line(run_folder):
     lines = journal.read_bytes().split(b"\n")
     lines[6] = lines[6][:20]
     journal.write_bytes(b"\n".join(lines))
-    with pytest.raises(InputError, match=r"journal\.jsonl, line 7 is not JSON"):
+    with pytest.raises(InputError, match=r"journal\.jsonl', line 7: not JSON"):
         load_run(run_folder)
 
 

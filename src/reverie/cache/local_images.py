@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import os
-import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from reverie.errors import ImageError, ImageNotFoundError, StorageError, UnsafePathError
-from reverie.pixels import MAX_PIXELS, ImageLike, to_image
+from reverie.pixels import BROKEN_IMAGE, MAX_PIXELS, ImageLike, to_image
 from reverie.protocols import Staged
 from reverie.storage import partial_name, storage_error, sync_folder, writing_new
 
@@ -24,20 +23,7 @@ __all__ = ["LocalImages"]
 _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}  # else the format's own name
 _XMP = "XML:com.adobe.xmp"  # where PNG keeps it
 _PNG_MODES = {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}
-_DECODE_ERRORS = (
-    ArithmeticError,
-    AttributeError,  # a PIL image that was closed
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    Warning,  # where the program turns warnings into errors
-    struct.error,
-)
-"""What Pillow raises on broken and hostile files."""
+_DECODE_ERRORS = (*BROKEN_IMAGE, AttributeError)  # the last of a PIL image that was closed
 
 
 class LocalImages:

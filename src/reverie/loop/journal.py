@@ -113,19 +113,22 @@ def read_journal(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         InputError: A line before the last is not a JSON object; it names the line.
         StorageError: The file cannot be read.
     """
+    name = os.fspath(path)
     try:
-        lines = Path(path).read_bytes().splitlines()
+        data = Path(path).read_bytes()
     except OSError as exc:
-        raise storage_error(f"read the journal {os.fspath(path)!r}", exc) from exc
-    found: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            content = orjson.loads(line)
-        except orjson.JSONDecodeError as exc:
-            if number == len(lines):
-                break
-            raise InputError(f"{os.fspath(path)!r}, line {number}: not JSON: {exc.msg}") from exc
-        if not isinstance(content, dict):
-            raise InputError(f"{os.fspath(path)!r}, line {number}: not an object")
-        found.append(content)
-    return found
+        raise storage_error(f"read the journal {name!r}", exc) from exc
+    lines = [(number, line) for number, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
+    if lines and not _is_object(lines[-1][1]):
+        lines.pop()
+    return [_parse(line, f"{name!r}, line {number}") for number, line in lines]
+
+
+def _parse(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        content = orjson.loads(line)
+    except orjson.JSONDecodeError as exc:
+        raise InputError(f"{where}: not JSON: {exc.msg}") from exc
+    if not isinstance(content, dict):
+        raise InputError(f"{where}: not an object")
+    return content

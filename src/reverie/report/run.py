@@ -17,6 +17,7 @@ import orjson
 from PIL import Image
 
 from reverie.errors import ImageError, InputError, StorageError
+from reverie.loop.journal import read_journal
 from reverie.pixels import to_image
 
 __all__ = ["Arm", "FrameRecord", "Injected", "Run", "evenly", "load_run"]
@@ -218,17 +219,9 @@ def _arm(root: Path, path: Path, entry: Any) -> Arm:
 def _journal(path: Path) -> tuple[FrameRecord, ...]:
     if not path.exists():
         return ()
-    lines = [(at, line) for at, line in enumerate(_read(path).split(b"\n"), 1) if line.strip()]
     records: dict[int, FrameRecord] = {}
-    for at, line in lines:
-        where = f"{path}, line {at}"
-        try:
-            parsed = _parse(line, where)
-        except InputError:
-            if at == lines[-1][0]:
-                break
-            raise
-        record = _record(parsed, where)
+    for at, line in enumerate(read_journal(path), 1):
+        record = _record(line, f"{path}, line {at}")
         records[record.frame] = record
     return tuple(records[frame] for frame in sorted(records))
 
