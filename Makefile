@@ -2,7 +2,6 @@
 SHELL := /bin/sh
 VENV ?= .venv
 BIN := $(VENV)/bin
-OUT ?= dream
 # The newest Python from 3.11 to 3.13 that runs; override with: make test PYTHON=/path/to/python
 PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; do \
 	if command -v $$name >/dev/null 2>&1 && $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info)' >/dev/null 2>&1; \
@@ -36,7 +35,7 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml
 	@touch $(VENV)/.run
 
 demo: $(VENV)/.run ## set up and dream: one loop without memory beside the same loop with it
-	@$(BIN)/reverie dream
+	@$(BIN)/reverie dream $(ARGS)
 
 test: $(VENV)/.dev ## set up and run the tests
 	$(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)
