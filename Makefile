@@ -40,7 +40,7 @@ demo: $(VENV)/.run ## set up and dream: one loop without memory beside the same 
 test: $(VENV)/.dev ## set up and run the tests
 	$(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)
 
-test-long: $(VENV)/.dev ## the long studies and soak tests (an hour)
+test-long: $(VENV)/.dev ## the long tests: 500 kills, every seed picture drawn again (five minutes)
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m long $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy and the arrows of the house

@@ -132,3 +132,9 @@ def test_a_block_that_fails_leaves_no_new_file(tmp_path):
     with pytest.raises(ValueError, match="not an image"), storage.writing_new(tmp_path / "other", [b"x"]):
         raise ValueError("not an image")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file"]
+
+
+def test_content_hash_is_xxh3_of_128_bits():
+    """The published test value of XXH3-128 for no bytes; one changed bit changes it."""
+    assert storage.content_hash(b"") == "99aa06d3014798d86001c324468d497f"
+    assert storage.content_hash(b"\x00" * 400) != storage.content_hash(b"\x00" * 399 + b"\x01")

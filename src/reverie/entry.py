@@ -59,7 +59,7 @@ class CacheEntry:
         encoder: Name of the encoder that made the embedding; None if that is not known.
         pinned: Eviction never takes a pinned entry.
         used_ns: Last `get` or `get_random` (at first: the add), nanoseconds since the epoch.
-        content_hash: SHA-256 of the stored file, hexadecimal; empty when it was never computed.
+        content_hash: XXH3 (128 bits) of the stored file, hexadecimal; empty when it was never computed.
         byte_size: Size of the stored file in bytes; 0 when it is not known.
         parents: Ids of the entries this image was made from.
         extra: Keys that another program wrote into this record; kept as they are.
@@ -124,7 +124,7 @@ class Record:
         timestamp: ISO 8601 local time of the add.
         used_ns: Last use, nanoseconds since the epoch.
         pinned: Eviction never takes it.
-        content_hash: SHA-256 of the file, or empty.
+        content_hash: XXH3 (128 bits) of the file, hexadecimal, or empty.
         byte_size: Bytes of the file, or 0.
         parents: Ids it was made from.
         extra: Unknown keys as a JSON object.

@@ -231,7 +231,7 @@ class Staged:
         token: What `ImageStore.commit` needs to find it again.
         suffix: File name ending with its dot, such as ``.png``.
         byte_size: Bytes.
-        content_hash: SHA-256, hexadecimal.
+        content_hash: As `reverie.storage.content_hash` gives it.
     """
 
     token: Any

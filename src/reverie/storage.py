@@ -16,10 +16,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+import xxhash
+
 from reverie.errors import StorageError
 
 __all__ = [
     "PARTIAL_PREFIX",
+    "content_hash",
     "file_identity",
     "keep_aside",
     "partial_name",
@@ -54,6 +57,15 @@ def storage_error(doing: str, exc: OSError) -> StorageError:
     error = StorageError(f"cannot {doing}: {why}. Nothing was changed")
     error.errno = exc.errno
     return error
+
+
+def content_hash(data: bytes) -> str:
+    """What tells a file's content from any other: XXH3 of 128 bits, hexadecimal (as ``xxh128sum`` prints it).
+
+    Finds damage, edits and equal files; it does not protect against forgery. SHA-256 took a seventh of
+    the time of a whole durable add.
+    """
+    return xxhash.xxh3_128_hexdigest(data)
 
 
 def partial_name() -> str:

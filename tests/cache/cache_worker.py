@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -14,6 +13,7 @@ from PIL import Image
 
 from reverie.cache.manager import CacheManager
 from reverie.errors import ImageNotFoundError
+from reverie.storage import content_hash
 
 
 def png_bytes(seed: int, side: int = 8) -> bytes:
@@ -48,7 +48,7 @@ def read_something(cache: CacheManager) -> int:
         if entry.cache_id in cache:
             raise
         return 1
-    if hashlib.sha256(data).hexdigest() != entry.content_hash:
+    if content_hash(data) != entry.content_hash:
         raise AssertionError(f"{entry.cache_id} is not the picture that was stored")
     return 0
 
@@ -86,7 +86,7 @@ def endless(folder: str, seed: str, max_size: str) -> None:
             with open(source, "wb") as file:  # noqa: PTH123
                 file.write(data)
             cache_id = cache.add(source, f"seed {seed}", {"n": 1}, vector(1))
-            say(added=cache_id, hash=hashlib.sha256(data).hexdigest())
+            say(added=cache_id, hash=content_hash(data))
             if rng.random() < 0.2:
                 cache.get_random()
                 cache.flush()

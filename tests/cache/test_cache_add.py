@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import itertools
 import json
@@ -30,6 +29,7 @@ from reverie.errors import (
     ParamsError,
     StorageError,
 )
+from reverie.storage import content_hash
 from reverie.testing.samples import picture, vector
 
 Open = Callable[..., Any]
@@ -57,7 +57,7 @@ def test_an_add_does_all_six_steps(open_cache: Open, source: Source, kind: str) 
     assert (entry.prompt, entry.generation_params, entry.parents) == ("prompt 2", params, ("p",))
     assert np.array_equal(entry.embedding, vector(2))
     assert entry.encoder == "suite-1"
-    assert entry.content_hash == hashlib.sha256(source(2).read_bytes()).hexdigest()
+    assert entry.content_hash == content_hash(source(2).read_bytes())
     assert entry.byte_size == source(2).stat().st_size
     assert sorted(path.name for path in cache.image_dir.iterdir()) == ["cache_00002.png", "cache_00003.png"]
     assert cache.check().ok

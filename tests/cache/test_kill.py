@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ import pytest
 from reverie.cache.check import check_cache
 from reverie.cache.manager import CacheManager
 from reverie.entry import cache_number
+from reverie.storage import content_hash
 from reverie.testing.samples import picture, vector
 
 WORKER = Path(__file__).with_name("cache_worker.py")
@@ -78,7 +78,7 @@ def look(folder: Path, ledger: Ledger) -> None:
             assert len(there) == MAX_SIZE
         for cache_id, entry in there.items():
             data = cache.read_image(cache_id)
-            assert hashlib.sha256(data).hexdigest() == entry.content_hash
+            assert content_hash(data) == entry.content_hash
             assert ledger.hashes.get(cache_id, entry.content_hash) == entry.content_hash
             assert entry.embedding is not None
         ledger.gone.update(lost)

@@ -6,7 +6,6 @@ beside the index; it deletes nothing, and it never touches an entry whose image 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from reverie.entry import Record, cache_number, record_to_json
 from reverie.errors import ImageError, ImageNotFoundError, IndexCorruptError, StorageError, UnsafePathError
 from reverie.pixels import to_pixels
 from reverie.protocols import IndexBackend
-from reverie.storage import PARTIAL_PREFIX, keep_aside, replace_file, storage_error
+from reverie.storage import PARTIAL_PREFIX, content_hash, keep_aside, replace_file, storage_error
 
 __all__ = ["CheckReport", "Problem", "check_cache"]
 
@@ -173,7 +172,7 @@ class _Check:
                 embedding=None,
                 timestamp=datetime.fromtimestamp(stat.st_mtime).isoformat(timespec="microseconds"),
                 used_ns=stat.st_mtime_ns // 1000 * 1000,
-                content_hash=hashlib.sha256(path.read_bytes()).hexdigest(),
+                content_hash=content_hash(path.read_bytes()),
                 byte_size=stat.st_size,
             )
 
@@ -233,7 +232,7 @@ class _Check:
                 "" if kind == "unreadable image" else "set the record aside, move the file to lost+found/"
             )
             return Problem(kind, record.cache_id, message, action)
-        if record.content_hash and hashlib.sha256(path.read_bytes()).hexdigest() != record.content_hash:
+        if record.content_hash and content_hash(path.read_bytes()) != record.content_hash:
             message = (
                 f"{record.image_name} is a whole picture, but not the one that was stored: edited since?"
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 import zlib
@@ -16,7 +15,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from reverie.errors import ImageError, ImageNotFoundError, StorageError, UnsafePathError
 from reverie.pixels import BROKEN_IMAGE, MAX_PIXELS, ImageLike, to_image
 from reverie.protocols import Staged
-from reverie.storage import partial_name, storage_error, sync_folder, writing_new
+from reverie.storage import content_hash, partial_name, storage_error, sync_folder, writing_new
 
 __all__ = ["LocalImages"]
 
@@ -61,12 +60,11 @@ class LocalImages:
                 self._root.mkdir(parents=True, exist_ok=True)
             with writing_new(path, [data]):  # while the disk writes, the image is checked
                 suffix = ".png" if name is None else _checked_suffix(data, name)
-                content_hash = hashlib.sha256(data).hexdigest()
         except ImageError:
             raise
         except OSError as exc:
             raise storage_error(f"store an image in {self._root}", exc) from exc
-        return Staged(path, suffix, len(data), content_hash)
+        return Staged(path, suffix, len(data), content_hash(data))
 
     def exists(self, image_name: str) -> bool:
         """Whether the folder holds anything of that name, a broken link included."""

@@ -84,7 +84,7 @@ def details(entry: CacheEntry) -> RenderableType:
             ("added", when(entry.timestamp)),
             ("last used", when(entry.last_used)),
             ("parents", ", ".join(entry.parents) or "-"),
-            ("SHA-256", entry.content_hash or "-"),
+            ("XXH3-128", entry.content_hash or "-"),
         ]
     )
 
