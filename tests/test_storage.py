@@ -123,15 +123,16 @@ def test_temporary_names_never_meet() -> None:
     assert all(name.startswith(f"{storage.PARTIAL_PREFIX}{os.getpid()}-") for name in names)
 
 
-def test_a_block_that_fails_leaves_no_new_file(tmp_path):
-    """`writing_new` runs its block after the bytes are written; an exception in it takes the file back."""
-    path = tmp_path / "file"
-    with storage.writing_new(path, [b"01", b"23"]):
-        assert path.read_bytes() == b"0123"
-    assert path.read_bytes() == b"0123"
-    with pytest.raises(ValueError, match="not an image"), storage.writing_new(tmp_path / "other", [b"x"]):
-        raise ValueError("not an image")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["file"]
+def test_a_file_can_be_flushed_later(tmp_path, monkeypatch):
+    """Without ``durable`` nothing waits for the disk; `flush_file` does, or says that the file is gone."""
+    flushed = []
+    monkeypatch.setattr(storage.os, "fsync", flushed.append)
+    storage.write_new(tmp_path / "file", [b"01", b"23"], durable=False)
+    assert (flushed, (tmp_path / "file").read_bytes()) == ([], b"0123")
+    storage.flush_file(tmp_path / "file")
+    assert len(flushed) == 1
+    with pytest.raises(FileNotFoundError):
+        storage.flush_file(tmp_path / "gone")
 
 
 def test_content_hash_is_xxh3_of_128_bits():

@@ -225,7 +225,7 @@ class IndexBackend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """An image that is checked and written under a temporary name, not yet part of the cache.
+    """An image that is checked and written under a temporary name, neither durable yet nor in the cache.
 
     Attributes:
         token: What `ImageStore.commit` needs to find it again.
@@ -248,7 +248,7 @@ class ImageStore(Protocol):
         """The folder that holds them."""
 
     def stage(self, image: ImageLike) -> Staged:
-        """Check an image and write it durably under a temporary name.
+        """Check an image and write it under a temporary name.
 
         A path keeps its bytes and format; a PIL image or an array becomes PNG.
 

@@ -11,8 +11,7 @@ import itertools
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -24,6 +23,7 @@ __all__ = [
     "PARTIAL_PREFIX",
     "content_hash",
     "file_identity",
+    "flush_file",
     "keep_aside",
     "partial_name",
     "publish_new",
@@ -31,7 +31,6 @@ __all__ = [
     "storage_error",
     "sync_folder",
     "write_new",
-    "writing_new",
 ]
 
 PARTIAL_PREFIX = ".partial-"
@@ -76,18 +75,11 @@ def partial_name() -> str:
 def write_new(path: Path, chunks: Iterable[bytes], *, durable: bool = True) -> None:
     """Write a new file and flush it to the disk; on failure no file is left.
 
-    Raises:
-        OSError: As the system reports it; `storage_error` makes it ours.
-    """
-    with writing_new(path, chunks, durable=durable):
-        pass
-
-
-@contextmanager
-def writing_new(path: Path, chunks: Iterable[bytes], *, durable: bool = True) -> Iterator[None]:
-    """`write_new` with a block that runs while the disk writes; at its end the file is flushed.
-
-    An exception in the block leaves no file.
+    Args:
+        path: A name that nothing has.
+        chunks: The content, in pieces.
+        durable: Wait until it is on the disk. Else the disk is only told to begin, and `flush_file`
+            waits for what is left.
 
     Raises:
         OSError: As the system reports it; `storage_error` makes it ours.
@@ -98,10 +90,10 @@ def writing_new(path: Path, chunks: Iterable[bytes], *, durable: bool = True) ->
             for chunk in chunks:
                 _write_all(handle, chunk)
             if durable:
-                _start_writing(handle)
-            yield
-            if durable:
                 os.fsync(handle)
+            elif hasattr(os, "posix_fadvise"):
+                with contextlib.suppress(OSError):  # a hint, where the system takes it
+                    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(handle)
     except BaseException:
@@ -110,11 +102,13 @@ def writing_new(path: Path, chunks: Iterable[bytes], *, durable: bool = True) ->
         raise
 
 
-def _start_writing(handle: int) -> None:
-    """Where the system takes hints, let it begin now what the flush will wait for."""
-    if hasattr(os, "posix_fadvise"):
-        with contextlib.suppress(OSError):
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+def flush_file(path: Path) -> None:
+    """Wait until a written file is on the disk; raises OSError as the system reports it."""
+    handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))  # Windows flushes what it may write
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _write_all(handle: int, data: bytes) -> None:

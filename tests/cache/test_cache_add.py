@@ -333,10 +333,11 @@ def disk_error(*arguments: Any, **options: Any) -> Any:
 
 
 ADD_STEPS = {
-    "write the image": (local_images, "writing_new", disk_error, StorageError),
+    "write the image": (local_images, "write_new", disk_error, StorageError),
     "stage": (LocalImages, "stage", fail, FailureError),
     "choose a name": (LocalImages, "exists", fail, FailureError),
     "give the name": (LocalImages, "commit", fail, FailureError),
+    "flush the image": (local_images, "flush_file", disk_error, StorageError),
     "flush the folder of images": (local_images, "sync_folder", disk_error, StorageError),
     "write the index": (json_index, "replace_file", disk_error, OSError),
     "write the index's file": (storage, "write_new", disk_error, StorageError),

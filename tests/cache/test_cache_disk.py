@@ -132,7 +132,7 @@ def test_what_the_system_says_reaches_the_user(
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(local_images, "writing_new", fail)
+        patch.setattr(local_images, "write_new", fail)
         with pytest.raises(StorageError, match="cannot store an image") as caught:
             cache.add(picture(1))
     assert caught.value.errno == code

@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from reverie.errors import ImageError, ImageNotFoundError, StorageError, UnsafePathError
 from reverie.pixels import BROKEN_IMAGE, MAX_PIXELS, ImageLike, to_image
 from reverie.protocols import Staged
-from reverie.storage import content_hash, partial_name, storage_error, sync_folder, writing_new
+from reverie.storage import content_hash, flush_file, partial_name, storage_error, sync_folder, write_new
 
 __all__ = ["LocalImages"]
 
@@ -42,7 +42,7 @@ class LocalImages:
         return self._root
 
     def stage(self, image: ImageLike) -> Staged:
-        """Check an image and write it, flushed to the disk, under a temporary name.
+        """Check an image and write it under a temporary name; the disk works on it from then on.
 
         A path keeps its bytes, so nothing of its metadata is lost, and its format. A PIL image
         or an ``(h, w, 3)`` uint8 array becomes PNG; the text, EXIF and colour profile that a PIL
@@ -58,12 +58,14 @@ class LocalImages:
         try:
             if not self._root.is_dir():
                 self._root.mkdir(parents=True, exist_ok=True)
-            with writing_new(path, [data]):  # while the disk writes, the image is checked
-                suffix = ".png" if name is None else _checked_suffix(data, name)
-        except ImageError:
-            raise
+            write_new(path, [data], durable=False)
         except OSError as exc:
             raise storage_error(f"store an image in {self._root}", exc) from exc
+        try:
+            suffix = ".png" if name is None else _checked_suffix(data, name)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         return Staged(path, suffix, len(data), content_hash(data))
 
     def exists(self, image_name: str) -> bool:
@@ -71,7 +73,7 @@ class LocalImages:
         return os.path.lexists(self._root / image_name)
 
     def commit(self, staged: Staged, image_name: str) -> None:
-        """Rename a staged image and flush the folder.
+        """Rename a staged image, then flush it and the folder: one entry in the disk's own log for both.
 
         Raises:
             StorageError: The name is taken, or the disk refused; nothing has that name then but what had it.
@@ -82,6 +84,7 @@ class LocalImages:
         try:
             Path(staged.token).rename(path)
             try:
+                flush_file(path)
                 sync_folder(self._root)
             except OSError:
                 path.rename(staged.token)

@@ -1,9 +1,9 @@
 """CacheManager: stores generated images with what is known about them, and gives them back.
 
 The specification's repository, and the only writer of a cache folder. An `add` goes in an order
-that a crash cannot break: the image is checked and flushed to the disk under a temporary name;
-then, holding the one writer's place among all threads and processes, it gets its id and its name
-and its row is committed together with the evictions it causes; only then are evicted files
+that a crash cannot break: the image is checked and written under a temporary name; then, holding the
+one writer's place among all threads and processes, it gets its id and its name and is flushed to the
+disk; then its row is committed together with the evictions it causes; only then are evicted files
 deleted. What `add` returned is on the disk.
 """
 
@@ -188,9 +188,9 @@ class CacheManager(Session):
                     parents=ancestors,
                 )
                 self._evict(write, adding=record)
+                write.put(record)  # before the image's commit: the disk is still writing the image
                 self._images.commit(staged, name)
                 stored = name  # ours from here on: without its row nobody else takes that name
-                write.put(record)
         except BaseException:
             self._take_back(staged, stored)
             raise
