@@ -199,8 +199,8 @@ def parts(folder: Path, image: Path, rounds: int) -> list[Row]:
             before=settle,
         )
     return [
-        Row("- of it: read, check, hash, write, flush the image", taken["stage"]),
-        Row("- of it: rename, flush the folder", taken["commit"]),
+        Row("- of it: read, check, hash, write the image", taken["stage"]),
+        Row("- of it: rename, flush image and folder", taken["commit"]),
         Row("- of it: the SQLite transaction", taken["index"]),
         Row("- the disk alone: write, rename, log, each flushed", taken["floor"]),
     ]
