@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import shutil
+from pathlib import Path
 
+import imageio_ffmpeg
 import pytest
 from report_runs import write_run
 
@@ -24,3 +27,13 @@ def run_folder(pristine, tmp_path):
 def run(pristine) -> Run:
     """The pristine run, loaded."""
     return load_run(pristine)
+
+
+@pytest.fixture
+def ffmpeg(tmp_path, monkeypatch) -> None:
+    """An ffmpeg on PATH, also where the system has none: the one of the development package."""
+    folder = tmp_path / "ffmpeg"
+    folder.mkdir()
+    program = Path(imageio_ffmpeg.get_ffmpeg_exe())
+    (folder / f"ffmpeg{program.suffix if os.name == 'nt' else ''}").symlink_to(program)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)

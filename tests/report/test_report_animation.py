@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 import numpy as np
@@ -148,7 +147,7 @@ def test_an_ffmpeg_that_fails_is_quoted(run, tmp_path, monkeypatch):
     assert (tmp_path / "a.mp4").read_bytes() == b"old"
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not on PATH")
+@pytest.mark.usefixtures("ffmpeg")
 def test_mp4_plays_anywhere(tmp_path):
     """H.264 in 4:2:0 with its index first, every frame there, even sides."""
     run = load_run(write_run(tmp_path / "run", frames=9))

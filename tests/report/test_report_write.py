@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import shutil
-
 import pytest
 from PIL import Image
 from report_runs import write_run
@@ -39,7 +37,7 @@ def test_writes_everything(tmp_path, animation):
     assert (run_folder / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not on PATH")
+@pytest.mark.usefixtures("ffmpeg")
 def test_an_mp4_comes_along_where_ffmpeg_is(tmp_path):
     """With ffmpeg there is an MP4 beside the WebP, and only one when MP4 was asked for."""
     folder = write_run(tmp_path / "run", frames=2)
