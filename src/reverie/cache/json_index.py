@@ -271,9 +271,8 @@ class JsonIndex:
         try:
             self._state = self._parse(data)
         except BaseException:
-            os.close(
-                held
-            )  # not remembered: every later look finds it damaged again, and no write replaces it
+            # Not remembered: every later look finds it damaged again, and no write replaces it.
+            os.close(held)
             raise
         self._remember_file(held)
 
