@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from zlib_ng import zlib_ng
 
 from reverie.errors import ImageError, ImageNotFoundError, StorageError, UnsafePathError
 from reverie.pixels import BROKEN_IMAGE, MAX_PIXELS, ImageLike, to_image
@@ -21,6 +23,7 @@ __all__ = ["LocalImages"]
 
 _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}  # else the format's own name
 _XMP = "XML:com.adobe.xmp"  # where PNG keeps it
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_MODES = {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}
 _DECODE_ERRORS = (*BROKEN_IMAGE, AttributeError)  # the last of a PIL image that was closed
 
@@ -154,7 +157,7 @@ def _checked_suffix(data: bytes, name: str) -> str:
     try:
         with Image.open(io.BytesIO(data)) as image:
             kind = image.format or ""
-            _check_whole(image, kind)
+            _check_whole(image, kind, data)
     except UnidentifiedImageError as exc:
         raise ImageError(f"{name!r} is not an image that Pillow can read") from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
@@ -167,17 +170,29 @@ def _checked_suffix(data: bytes, name: str) -> str:
     return _SUFFIXES.get(kind, f".{kind.lower()}")
 
 
-def _check_whole(image: Image.Image, kind: str) -> None:
+def _check_whole(image: Image.Image, kind: str, data: bytes) -> None:
     """Find a cut or damaged file as cheaply as its format allows; raises what Pillow raises."""
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
     if kind == "PNG":
-        image.verify()  # the checksum of every chunk up to the last
+        _check_png(data)
     elif kind == "JPEG":
         image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))
         image.load()  # the whole stream, at an eighth of the size
     else:
         image.load()
+
+
+def _check_png(data: bytes) -> None:
+    """Compare the checksum of every chunk up to the last, as Pillow's ``verify`` does in three times the time."""
+    view = memoryview(data)
+    start, kind = len(_PNG_SIGNATURE), b""
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, start)
+        end = start + 8 + length
+        if struct.unpack_from(">I", data, end)[0] != zlib_ng.crc32(view[start + 4 : end]):
+            raise SyntaxError(f"wrong checksum in its chunk {kind!r}")
+        start = end + 4
 
 
 def _png_bytes(image: Any) -> bytes:
