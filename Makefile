@@ -8,6 +8,8 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; d
 	then echo $$name; break; fi; done)
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# uv reads its own variable where pip reads this one.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long lint format bench docs clean

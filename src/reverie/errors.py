@@ -21,6 +21,10 @@ libraries are mapped into this tree ``from exc``, so the cause stays visible::
     │   ├── StorageError (OSError)             disk full, read-only, permission
     │   │   └── LockTimeoutError (TimeoutError) another process holds the writer's lock
     │   └── CacheClosedError                   used after close()
+    ├── ModelError                             the weights of a model, or what runs them
+    │   ├── ModelNotFoundError (LookupError)   not on this machine, and it cannot be fetched now
+    │   ├── ModelCorruptError                  a file of it is cut, changed or not what it should be
+    │   └── DownloadError (OSError)            the connection, the server or the disk failed on the way
     ├── GenerationError                        a generator failed or returned no frame
     └── MissingDependencyError (ImportError)   an optional part is not installed
 """
@@ -35,6 +39,7 @@ __all__ = [
     "CacheError",
     "CacheFullError",
     "ConfigError",
+    "DownloadError",
     "EmbeddingError",
     "EncoderMismatchError",
     "EntryNotFoundError",
@@ -46,6 +51,9 @@ __all__ = [
     "InputError",
     "LockTimeoutError",
     "MissingDependencyError",
+    "ModelCorruptError",
+    "ModelError",
+    "ModelNotFoundError",
     "ParamsError",
     "ReverieError",
     "StorageError",
@@ -142,6 +150,22 @@ class LockTimeoutError(StorageError, TimeoutError):
 
 class CacheClosedError(CacheError):
     """The cache was used after ``close()``."""
+
+
+class ModelError(ReverieError):
+    """A model cannot be used: its weights, or the engine that runs them."""
+
+
+class ModelNotFoundError(ModelError, LookupError):
+    """The weights are not on this machine, and there is no way to fetch them now."""
+
+
+class ModelCorruptError(ModelError):
+    """A file of a model is cut, changed, or not what it should be; it was kept, aside where we could."""
+
+
+class DownloadError(ModelError, OSError):
+    """A download failed on the way; what arrived is kept, and the next try goes on from there."""
 
 
 class GenerationError(ReverieError):

@@ -2,38 +2,50 @@
 
 Six kinds of parts are chosen by name. Built-in names stand in the tables below; a package adds
 its own through entry points in the group ``reverie.<kind>`` (``reverie.encoders``, ...), so a
-plug-in needs no change here.
+plug-in needs no change here. What follows a colon in a name is handed to the part as ``variant``:
+``"clip:openvino-bf16"`` is the encoder ``clip``, asked for one engine and one precision.
 """
 
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from reverie.errors import MissingDependencyError, UnknownNameError
+from reverie.errors import InputError, MissingDependencyError, UnknownNameError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["create", "kinds", "load", "names"]
+__all__ = ["check", "create", "kinds", "load", "names"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
     target: str  # "module:Class"
     needs: str = ""  # what to do when it cannot be imported
+    options: Mapping[str, Any] = field(default_factory=dict)  # what the name stands for
+    variants: bool = False  # whether something may follow a colon
+
+
+_CLIP = 'install it with pip install "reverie[clip]". encoder="descriptor" works now, without any download'
+
+
+def _model(name: str, kind: str = "ClipEncoder") -> _Part:
+    return _Part(f"reverie.encoders.clip:{kind}", _CLIP, {"model": name}, variants=True)
 
 
 _BUILT_IN: dict[str, dict[str, _Part]] = {
     "encoders": {
-        "clip": _Part(
-            "reverie.encoders.clip:ClipEncoder",
-            'it comes with pip install "reverie[clip]" in a version that has this part. '
-            'encoder="descriptor" works now, without any download',
-        ),
+        "clip": _model("clip-vit-b32"),
+        "clip-vit-b32": _model("clip-vit-b32"),
+        "clip-vit-l14": _model("clip-vit-l14"),
         "descriptor": _Part("reverie.encoders.descriptor:DescriptorEncoder"),
+        "dinov2-base": _model("dinov2-base", "VisionEncoder"),
+        "siglip2-base": _model("siglip2-base"),
     },
     "generators": {
         "patches": _Part("reverie.generators.patches:PatchGenerator"),
@@ -77,13 +89,13 @@ def names(kind: str) -> list[str]:
 
 
 def load(kind: str, name: str) -> Any:
-    """The class (or factory) registered under a name.
+    """The class (or factory) registered under a name, what follows a colon left aside.
 
     Raises:
-        UnknownNameError: Nobody registered it; the message lists the names that exist.
+        UnknownNameError: Nobody registered it, or it has no variants; the message lists the names that exist.
         MissingDependencyError: It needs a part that is not installed; the message says which.
     """
-    plugin = _plugins(kind).get(name)
+    name, part, plugin = _find(kind, name)
     if plugin is not None:
         try:
             return plugin.load()
@@ -92,11 +104,6 @@ def load(kind: str, name: str) -> Any:
                 f"the {_SINGULAR[kind]} {name!r} comes from the package behind {plugin.value!r}, "
                 f"which cannot be loaded: {exc}"
             ) from exc
-    part = _BUILT_IN[kind].get(name)
-    if part is None:
-        raise UnknownNameError(
-            f"no {_SINGULAR[kind]} is called {name!r}; there are: {', '.join(names(kind))}"
-        )
     module, _, attribute = part.target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
@@ -107,8 +114,41 @@ def load(kind: str, name: str) -> Any:
 
 
 def create(kind: str, name: str, /, *args: Any, **kwargs: Any) -> Any:
-    """`load` it and call it with the arguments."""
-    return load(kind, name)(*args, **kwargs)
+    """`load` it and call it with the arguments, what the name stands for, and its variant if one is named.
+
+    Raises:
+        InputError: The part does not take these arguments.
+
+        And what `load` raises.
+    """
+    factory, (base, part, _) = load(kind, name), _find(kind, name)
+    settings = {**part.options, **kwargs}
+    if base != name:
+        settings["variant"] = name.partition(":")[2]
+    try:
+        signature(factory).bind(*args, **settings)
+    except TypeError as exc:
+        raise InputError(f"the {_SINGULAR[kind]} {base!r} cannot be made like that: {exc}") from exc
+    return factory(*args, **settings)
+
+
+def check(kind: str, name: str) -> None:
+    """Whether a name, variant included, is registered; nothing is imported. Raises UnknownNameError."""
+    _find(kind, name)
+
+
+def _find(kind: str, name: str) -> tuple[str, _Part, EntryPoint | None]:
+    """The name before a colon, its row in the tables and its plug-in: a plug-in goes first."""
+    if not isinstance(name, str):
+        raise UnknownNameError(f"the name of an {_SINGULAR[kind]} is text, got {name!r}")
+    base, colon, variant = name.partition(":")
+    plugin = _plugins(kind).get(base)
+    part = _Part("", variants=True) if plugin is not None else _BUILT_IN[kind].get(base)
+    if part is None or (colon and not (part.variants and variant)):
+        raise UnknownNameError(
+            f"no {_SINGULAR[kind]} is called {name!r}; there are: {', '.join(names(kind))}"
+        )
+    return base, part, plugin
 
 
 @cache
