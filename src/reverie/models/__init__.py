@@ -1,0 +1,1 @@
+"""Weights of networks: which there are, where they are on this machine, how they get here."""
