@@ -6,11 +6,13 @@ import os
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"  # read once, when NumPy is first imported
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network; those of downloads have a server of their own
 
 # ruff: noqa: E402 - the lines above come first
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -66,3 +68,34 @@ def unit() -> Callable[..., NDArray[np.float32]]:
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
     return make
+
+
+# CLIP: tiny networks, made once a run, and folders of their own for what engines keep.
+
+
+@pytest.fixture(scope="session")
+def clip_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in the place of the user's cache and data folders."""
+    from reverie.encoders import openvino_engine
+
+    home = tmp_path_factory.mktemp("clip-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REVERIE_MODELS", str(home / "models"))
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        patch.setattr(openvino_engine, "user_cache_dir", lambda *_, **__: str(home / "cache"))
+        yield home
+
+
+@pytest.fixture(scope="session")
+def tiny(clip_home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """Folder of a tiny CLIP in the Hub's layout, and the transformers model it was made from."""
+    import clip_zoo
+
+    folder = tmp_path_factory.mktemp("tiny-clip")
+    return folder, clip_zoo.tiny_clip(folder)
+
+
+@pytest.fixture
+def tiny_folder(tiny: tuple[Path, Any]) -> Path:
+    """Folder of a tiny CLIP in the Hub's layout."""
+    return tiny[0]

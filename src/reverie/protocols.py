@@ -57,7 +57,8 @@ class Encoder(Protocol):
 
         Returns:
             ``(n, d)`` float32, rows of unit length; ``(0, d)`` for no frames. The same frame
-            gives the same vector whatever else is in the batch.
+            gives the same vector whatever else is in the batch; networks on a GPU, or run by
+            torch, within 1e-6.
         """
 
 
@@ -148,6 +149,13 @@ class IndexWriter(Protocol):
 
     def use(self, uses: Mapping[str, int]) -> None:
         """Set last uses, id to nanoseconds; ids that are gone are passed over."""
+
+    def embed(self, cache_id: str, embedding: Embedding | None) -> None:
+        """Replace the vector of a record; an id that is gone is passed over.
+
+        With it goes what `Record.extra` says of the old one (``embedding``, ``encoder``): as another
+        program wrote it, it would stand in the place of the new one.
+        """
 
     def trash(self) -> Sequence[str]:
         """Image names removed by earlier writes whose files may still be there."""
