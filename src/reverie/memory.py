@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -12,9 +13,10 @@ from typing import Any, Self
 from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.cache.manager import CacheManager
 from reverie.entry import CacheEntry
-from reverie.errors import InputError
+from reverie.errors import InputError, ReverieError
 from reverie.pixels import ImageLike, Pixels, pixels_from_bytes
-from reverie.protocols import Encoder, TextEncoder
+from reverie.protocols import Encoder
+from reverie.reindex import Reindexing, ReindexReport
 from reverie.vectors import Embedding, EmbeddingSet, as_embedding
 
 __all__ = ["ImageMemory", "Remembered"]
@@ -42,7 +44,7 @@ class ImageMemory:
         cache: A folder (or the nested configuration of the specification's project), or an open
             `CacheManager`, which is then not closed here.
         max_size: Most entries; None is unbounded. Not used with an open `CacheManager`.
-        encoder: A registered name or an `Encoder`.
+        encoder: A registered name, an `Encoder`, or an `AestheticMatcher` made with options of its own.
         seed: Makes random choices repeatable.
         **options: Further arguments of `CacheManager`: ``eviction``, ``index``, ``max_bytes``...
 
@@ -61,11 +63,15 @@ class ImageMemory:
         self,
         cache: str | os.PathLike[str] | Mapping[str, Any] | CacheManager,
         max_size: int | None = 75,
-        encoder: str | Encoder = "descriptor",
+        encoder: str | Encoder | AestheticMatcher = "descriptor",
         seed: int | None = None,
         **options: Any,
     ) -> None:
-        self.matcher = AestheticMatcher(encoder, seed=seed)
+        if not isinstance(encoder, AestheticMatcher):
+            encoder = AestheticMatcher(encoder, seed=seed)
+        self.matcher = encoder
+        self._seed = seed
+        self._reindexing: Reindexing | None = None
         if isinstance(cache, CacheManager):
             if options:
                 raise InputError(f"the cache is open already: give {', '.join(options)} to CacheManager")
@@ -139,27 +145,58 @@ class ImageMemory:
             InputError: A text was given and the encoder knows pictures only; ``k`` is negative.
             EncoderMismatchError: An embedding of another encoder was given.
         """
-        target = self._target(image_or_text)
+        target = self.matcher.vector_of(image_or_text)
         found = self.matcher.find_similar(target, self.embeddings(), threshold, k)
         entries = ((self.cache.get(cache_id), score) for cache_id, score in found)
         return [(entry, score) for entry, score in entries if entry is not None]
 
-    def _target(self, query: ImageLike | Embedding) -> Embedding:
-        if isinstance(query, Embedding):
-            return query
-        # os.path.isfile: Path.is_file raises for a text that is too long to be a file name.
-        if isinstance(query, str) and not os.path.isfile(query):  # noqa: PTH113
-            if not isinstance(self.matcher.encoder, TextEncoder):
-                raise InputError(
-                    f"there is no file {query!r}, and the encoder {self.matcher.encoder.name!r} knows "
-                    "pictures only, no texts"
-                )
-            return self.matcher.encode_text(query)
-        return self.matcher.encode_image(query)
-
     def embeddings(self) -> EmbeddingSet:
         """Ids and matrix of everything that this memory's encoder has seen, oldest first."""
         return self.cache.embeddings(self.matcher.encoder.name)
+
+    def reindex(
+        self,
+        encoder: str | Encoder,
+        *,
+        background: bool = True,
+        batch: int = 64,
+        progress: Callable[[ReindexReport], None] | None = None,
+        **options: Any,
+    ) -> Reindexing:
+        """Change to another encoder, and encode what is in the cache anew for it.
+
+        The change holds at once: `remember` encodes with the new encoder, and `recall` and `embeddings`
+        give the entries that it has seen so far, more with every batch. An `Injector` (or whatever else
+        took `matcher` before) keeps the encoder that it began with, and its next frame is refused by
+        name: make a new one after this call.
+
+        Args:
+            encoder: A registered name or an `Encoder`.
+            background: Encode in a thread of its own, beside the loop; False waits for the end.
+            batch: Images encoded together.
+            progress: Called with a `ReindexReport` after every batch, in the thread that works.
+            **options: Arguments of an encoder given by name.
+
+        Returns:
+            What is under way: its ``report`` says how far it is, ``stop()`` ends it, ``wait()`` waits for it
+            and raises what went wrong. `close` stops it. Calling this again later goes on.
+
+        Raises:
+            UnknownNameError: No encoder of that name; nothing was changed.
+            MissingDependencyError: The encoder is not installed; nothing was changed.
+            InputError: One is under way.
+
+            And what `Reindexing.run` raises, with ``background=False``.
+        """
+        if self._reindexing is not None and self._reindexing.running:
+            raise InputError("this memory is being reindexed: wait for that, or stop it first")
+        matcher = AestheticMatcher(encoder, self._seed, **options)
+        self._reindexing = Reindexing(self.cache, matcher, batch=batch, progress=progress)
+        self.matcher = matcher
+        if background:
+            return self._reindexing.start()
+        self._reindexing.run()
+        return self._reindexing
 
     def image(self, cache_id: str) -> Pixels:
         """The pixels of an entry, ``(h, w, 3)`` uint8 RGB.
@@ -176,7 +213,11 @@ class ImageMemory:
         return len(self.cache)
 
     def close(self) -> None:
-        """Close the cache, unless it was handed in open; calling it twice is fine."""
+        """Stop a reindexing, and close the cache unless it was handed in open; calling it twice is fine."""
+        if self._reindexing is not None:
+            self._reindexing.stop()
+            with contextlib.suppress(ReverieError):  # for the one who calls wait()
+                self._reindexing.wait()
         if self._note_evicted in self.cache.on_evicted:
             self.cache.on_evicted.remove(self._note_evicted)
         if self._owns_cache:

@@ -23,6 +23,7 @@ from typing import Any
 import orjson
 from filelock import FileLock, Timeout
 
+from reverie.cache.reembedding import with_embedding
 from reverie.entry import Record, cache_number, highest_id, record_from_json, record_to_json
 from reverie.errors import (
     CacheClosedError,
@@ -394,6 +395,11 @@ class _Writer:
             record = self.state.records.get(cache_id)
             if record is not None and used_ns > record.used_ns:
                 self._store(record.with_use(used_ns))
+
+    def embed(self, cache_id: str, embedding: Embedding | None) -> None:
+        record = self.state.records.get(cache_id)
+        if record is not None:
+            self._store(with_embedding(record, embedding))
 
     def trash(self) -> Sequence[str]:
         return tuple(self.state.trash)

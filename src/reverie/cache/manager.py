@@ -39,12 +39,13 @@ from reverie.entry import CacheEntry, Record, encode_params
 from reverie.errors import (
     CacheError,
     EntryNotFoundError,
+    InputError,
     StorageError,
 )
 from reverie.pixels import ImageLike
 from reverie.protocols import ImageStore, IndexWriter, Staged
 from reverie.storage import storage_error
-from reverie.vectors import EmbeddingSet, as_embedding
+from reverie.vectors import Embedding, EmbeddingSet, as_embedding
 
 __all__ = ["CacheManager"]
 
@@ -164,14 +165,12 @@ class CacheManager(Session):
         text = check_text(prompt, "the prompt")
         ancestors = check_parents(parents)
         params = encode_params({} if generation_params is None else generation_params)
-        vector = None if embedding is None else as_embedding(embedding, encoder=encoder)
-        if vector is not None and vector.encoder is not None:
-            check_text(vector.encoder, "the encoder's name")
+        vector = _stamped(embedding, encoder)
         staged = self._images.stage(image_path)
         stored = ""
         try:
             with self._writing() as write:
-                self._check_space(vector)
+                self._check_spaces([] if vector is None else [vector])
                 number, name = self._new_name(write.index, staged)
                 record = Record(
                     number=number,
@@ -275,15 +274,19 @@ class CacheManager(Session):
             known = [cache_id for cache_id in cache_ids if cache_id in self._mirror.briefs]
             return list(self._mirror.entries(known))
 
-    def read_image(self, cache_id: str) -> bytes:
-        """The stored bytes of an entry's image; counts as a use.
+    def read_image(self, cache_id: str, *, as_use: bool = True) -> bytes:
+        """The stored bytes of an entry's image.
+
+        Args:
+            cache_id: Its id.
+            as_use: Whether it counts as a use.
 
         Raises:
             EntryNotFoundError: No entry of that id.
             ImageNotFoundError: Its file is gone.
             UnsafePathError: Its file is a link that leads out of the cache.
         """
-        entry = self.get(cache_id)
+        entry = self.get(cache_id) if as_use else next(iter(self.peek([cache_id])), None)
         if entry is None:
             raise self._no_entry(cache_id)
         return self._images.read(entry.image_path.name)
@@ -380,6 +383,38 @@ class CacheManager(Session):
             write.index.pin(cache_id, pinned)
             write.pin = (cache_id, pinned)
 
+    def set_embeddings(
+        self, vectors: Mapping[str, ArrayLike | None], *, encoder: str | None = None
+    ) -> list[str]:
+        """Replace the vectors of entries, in one write; when this returns, they are on the disk.
+
+        What another program wrote in the place of a vector (a mapping, numbers of double precision) is
+        replaced too. Sets that `embeddings` handed out before stay as they are.
+
+        Args:
+            vectors: Id to ``(d,)`` numbers, normalised to unit length; None takes the vector away.
+            encoder: Name of the encoder that made them; not needed for vectors that carry its stamp.
+
+        Returns:
+            The ids that were there, in the order given; the others are passed over.
+
+        Raises:
+            EmbeddingError: NaN, infinity, zero, or not as long as the other vectors of its encoder.
+            EncoderMismatchError: A vector carries another stamp than ``encoder``.
+            InputError: The encoder's name is not text, or ``vectors`` is no mapping.
+            StorageError: The disk refused.
+
+            After any of them the cache is as it was.
+        """
+        if not isinstance(vectors, Mapping):
+            raise InputError(f"vectors must be a mapping of ids to vectors, got {type(vectors).__name__}")
+        checked = {cache_id: _stamped(vector, encoder) for cache_id, vector in vectors.items()}
+        with self._writing() as write:
+            known = {each: vector for each, vector in checked.items() if each in self._mirror.briefs}
+            self._check_spaces([vector for vector in known.values() if vector is not None])
+            write.embed(known)
+        return list(known)
+
     def flush(self) -> None:
         """Write what is not on the disk yet: the last uses. Entries always are."""
         with self._lock:
@@ -439,3 +474,13 @@ class CacheManager(Session):
         return EntryNotFoundError(
             f"no entry {cache_id!r} in this cache: it was never added, or evicted or removed since"
         )
+
+
+def _stamped(values: ArrayLike | None, encoder: str | None) -> Embedding | None:
+    """A vector as it is stored, with a name that every index can hold."""
+    if values is None:
+        return None
+    vector = as_embedding(values, encoder=encoder)
+    if vector.encoder is not None:
+        check_text(vector.encoder, "the encoder's name")
+    return vector

@@ -16,7 +16,7 @@ from reverie.cache.vector_table import VectorTable
 from reverie.entry import CacheEntry, Record
 from reverie.errors import IndexCorruptError
 from reverie.protocols import Brief, Changes, EvictionPolicy, IndexBackend, IndexWriter
-from reverie.vectors import EmbeddingSet
+from reverie.vectors import Embedding, EmbeddingSet
 
 __all__ = ["Listeners", "Mirror", "Write"]
 
@@ -38,6 +38,7 @@ class Write:
         removed: Ids that it takes out.
         evicted: Those of them that eviction took, as they were.
         pin: An id and whether it is pinned from now on.
+        embedded: Vectors that it replaces, by id; None takes one away.
         trash: Image files that no entry has any more.
     """
 
@@ -47,6 +48,7 @@ class Write:
     removed: list[str] = field(default_factory=list)
     evicted: list[CacheEntry] = field(default_factory=list)
     pin: tuple[str, bool] | None = None
+    embedded: Mapping[str, Embedding | None] = field(default_factory=dict)
     trash: Sequence[str] = ()
 
     def put(self, record: Record) -> None:
@@ -58,6 +60,12 @@ class Write:
         """Take records out."""
         self.index.remove(cache_ids)
         self.removed.extend(cache_ids)
+
+    def embed(self, vectors: Mapping[str, Embedding | None]) -> None:
+        """Replace the vectors of records that are there."""
+        for cache_id, vector in vectors.items():
+            self.index.embed(cache_id, vector)
+        self.embedded = vectors
 
     def tell(self, images: Path, on_added: Listeners, on_evicted: Listeners) -> None:
         """Call the listeners, after the commit, with what was added and what eviction took."""
@@ -88,7 +96,7 @@ class Mirror:
         self.uses: dict[str, int] = {}  # uses that the index does not hold yet
         self._records: dict[str, tuple[Record, Path]] = {}
         self._vectors: VectorTable | None = None
-        self._unread: list[str] = []  # entries of others whose vectors are not in the table yet
+        self._unread: dict[str, None] = {}  # entries that others wrote: the table may lack their vectors
         self._ids: list[str] | None = None
 
     def absorb(self, changes: Changes | None) -> None:
@@ -102,11 +110,11 @@ class Mirror:
                 brief.cache_id: uses[brief.cache_id] for brief in changes.briefs if brief.cache_id in uses
             }
             self._vectors = None
-            self._unread = []
+            self._unread = {}
         self.remove(changes.removed)
         for brief in self._measured(changes.briefs):
-            if brief.cache_id not in self.briefs and self._vectors is not None:
-                self._unread.append(brief.cache_id)
+            if self._vectors is not None:
+                self._unread[brief.cache_id] = None
             self._take(brief)
             self._records.pop(brief.cache_id, None)
 
@@ -134,12 +142,8 @@ class Mirror:
             )
         )
         self._keep(record)
-        if self._vectors is None or record.embedding is None:
-            return
-        if self._unread:  # older ones come first in the matrix
-            self._unread.append(record.cache_id)
-        else:
-            self._vectors.add(record.cache_id, record.embedding)
+        if self._vectors is not None:
+            self._vectors.put(record.cache_id, record.embedding, record.number)
 
     def _take(self, brief: Brief) -> None:
         known = self.briefs.get(brief.cache_id)
@@ -164,6 +168,7 @@ class Mirror:
             self.total_bytes -= brief.byte_size
             self.uses.pop(cache_id, None)
             self._records.pop(cache_id, None)
+            self._unread.pop(cache_id, None)
             self._policy.discard(cache_id)
             self._ids = None
             if self._vectors is not None:
@@ -173,6 +178,13 @@ class Mirror:
         """Pin or unpin a known entry."""
         self._take(self.briefs[cache_id]._replace(pinned=pinned))
         self._records.pop(cache_id, None)
+
+    def _embed(self, cache_id: str, vector: Embedding | None) -> None:
+        """Take over the new vector of a known entry."""
+        self._records.pop(cache_id, None)
+        self._unread.pop(cache_id, None)
+        if self._vectors is not None:
+            self._vectors.put(cache_id, vector, self.briefs[cache_id].number)
 
     def touch(self, cache_id: str, used_ns: int) -> None:
         """Note a use of a known entry; it is written at the next write."""
@@ -187,6 +199,8 @@ class Mirror:
             self._add(write.added)
         if write.pin is not None:
             self._pin(*write.pin)
+        for cache_id, vector in write.embedded.items():
+            self._embed(cache_id, vector)
 
     def _settle(self, uses: Iterable[str]) -> None:
         """Those uses are written now."""
@@ -243,14 +257,11 @@ class Mirror:
         """All vectors of one encoder, oldest first: a snapshot that later changes do not touch."""
         if self._vectors is None:
             self._vectors = VectorTable()
-            found = self._index.vectors()
-        else:
-            records = self._index.read(self._unread)
-            found = (
-                (record.cache_id, record.embedding) for record in records if record.embedding is not None
-            )
-        self._unread = []
-        for cache_id, vector in found:
-            if cache_id in self.briefs:
-                self._vectors.add(cache_id, vector)
+            self._unread = {}
+            for cache_id, vector in self._index.vectors():
+                if cache_id in self.briefs:
+                    self._vectors.put(cache_id, vector, self.briefs[cache_id].number)
+        for record in self._index.read(list(self._unread)):
+            self._vectors.put(record.cache_id, record.embedding, self.briefs[record.cache_id].number)
+        self._unread = {}
         return self._vectors.snapshot(encoder)

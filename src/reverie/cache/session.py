@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -91,12 +91,16 @@ class Session:
             self._mirror.absorb(changes)
             self._spaces = set()
 
-    def _check_space(self, vector: Embedding | None) -> None:
-        """Refuse a vector of another length than the others of its encoder have."""
-        if vector is None or (vector.encoder, vector.size) in self._spaces:
+    def _check_spaces(self, vectors: Iterable[Embedding]) -> None:
+        """Refuse a vector of another length than the others of its encoder have, there or among these."""
+        new = [vector for vector in vectors if (vector.encoder, vector.size) not in self._spaces]
+        if not new:
             return
         self._spaces = self._index.spaces()
-        check_space(vector, self._spaces)
+        spaces = set(self._spaces)
+        for vector in new:
+            check_space(vector, spaces)
+            spaces.add((vector.encoder, vector.size))
 
     def _now(self) -> int:
         """The time in nanoseconds, in whole microseconds as the JSON index has it, later at every call."""

@@ -28,8 +28,8 @@ from reverie.cache.sqlite_schema import (
     brief_of,
     readable_rows,
     record_of,
-    row_of,
 )
+from reverie.cache.sqlite_writer import SqliteWriter, next_number
 from reverie.entry import Record, highest_id
 from reverie.errors import (
     CacheClosedError,
@@ -41,11 +41,10 @@ from reverie.errors import (
 )
 from reverie.protocols import Brief, Changes, IndexWriter
 from reverie.storage import file_identity, partial_name, publish_new, storage_error, sync_folder
-from reverie.vectors import Embedding, from_bytes, to_bytes
+from reverie.vectors import Embedding, from_bytes
 
 __all__ = ["SqliteIndex"]
 
-_KEPT_CHANGES = 20_000
 _BATCH = 500  # ids a query, below SQLite's limit on variables
 
 
@@ -244,7 +243,7 @@ class SqliteIndex:
     def next_number(self) -> int:
         """The next number that no entry ever had."""
         with self._mapped("read"):
-            return _next_number(self._connection())
+            return next_number(self._connection())
 
     def verify(self) -> None:
         """Read every page, also those that no entry needs; raises IndexCorruptError."""
@@ -287,7 +286,7 @@ class SqliteIndex:
         with self._mapped("write"), self._transaction(database):
             self._refuse_if_gone()
             changes = self.poll()
-            writer = _Writer(database)
+            writer = SqliteWriter(database)
             yield writer, changes
             last = writer.finish()
         self._last_change = max(self._last_change, last)
@@ -345,7 +344,7 @@ class SqliteIndex:
             database.execute("UPDATE meta SET value = ? WHERE key = 'next_number'", (next_number,))
             rows = [(key, orjson.dumps(value).decode()) for key, value in extra.items()]
             database.executemany("INSERT INTO extra VALUES (?, ?)", rows)
-            writer = _Writer(database)
+            writer = SqliteWriter(database)
             for record in records:
                 writer.put(record)
             # A change that is not there any more: readers see a gap in the log and read everything again.
@@ -404,93 +403,6 @@ class SqliteIndex:
             "aside and rebuild the index from the images: "
             f"reverie cache check --fix --cache {self.path.parent.parent}"
         )
-
-
-class _Writer:
-    """Statements inside one transaction."""
-
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-        self._number: int | None = None
-        self._changed: list[str] = []
-
-    def next_number(self) -> int:
-        if self._number is None:
-            self._number = _next_number(self._database)
-        self._number += 1
-        return self._number - 1
-
-    def retire(self) -> None:
-        self._database.execute("INSERT OR REPLACE INTO meta VALUES ('retired', 1)")
-
-    def put(self, record: Record) -> None:
-        vector = record.embedding
-        self._database.execute(
-            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            row_of(record),
-        )
-        if vector is not None:
-            self._database.execute(
-                "INSERT INTO vectors VALUES (?, ?, ?)", (record.number, vector.encoder, to_bytes(vector))
-            )
-            self._database.execute(
-                "INSERT INTO spaces SELECT ?, ? WHERE NOT EXISTS "
-                "(SELECT 1 FROM spaces WHERE encoder IS ? AND dimensions = ?)",
-                (vector.encoder, vector.size) * 2,
-            )
-        self._changed.append(record.cache_id)
-
-    def remove(self, cache_ids: Sequence[str]) -> None:
-        for cache_id in cache_ids:
-            number, name = self._database.execute(
-                "SELECT number, image_name FROM entries WHERE cache_id = ?", (cache_id,)
-            ).fetchone()
-            self._database.execute("DELETE FROM vectors WHERE number = ?", (number,))
-            self._database.execute("DELETE FROM entries WHERE number = ?", (number,))
-            self._database.execute(
-                "INSERT OR IGNORE INTO trash SELECT ? WHERE NOT EXISTS "
-                "(SELECT 1 FROM entries WHERE image_name = ?)",
-                (name, name),
-            )
-            self._changed.append(cache_id)
-        self._database.execute("DELETE FROM spaces WHERE NOT EXISTS (SELECT 1 FROM vectors)")
-
-    def pin(self, cache_id: str, pinned: bool) -> None:
-        self._database.execute("UPDATE entries SET pinned = ? WHERE cache_id = ?", (pinned, cache_id))
-        self._changed.append(cache_id)
-
-    def use(self, uses: Mapping[str, int]) -> None:
-        for cache_id, used_ns in uses.items():
-            cursor = self._database.execute(
-                "UPDATE entries SET used_ns = ? WHERE cache_id = ? AND used_ns < ?",
-                (used_ns, cache_id, used_ns),
-            )
-            if cursor.rowcount:
-                self._changed.append(cache_id)
-
-    def trash(self) -> Sequence[str]:
-        return [row[0] for row in self._database.execute("SELECT image_name FROM trash")]
-
-    def forget_trash(self, image_names: Sequence[str]) -> None:
-        self._database.executemany(
-            "DELETE FROM trash WHERE image_name = ?", [(name,) for name in image_names]
-        )
-
-    def finish(self) -> int:
-        """Write the counter and the log of changes; the number of the last change, or -1."""
-        database = self._database
-        if self._number is not None:
-            database.execute("UPDATE meta SET value = ? WHERE key = 'next_number'", (self._number,))
-        last = -1
-        for cache_id in self._changed:
-            last = database.execute("INSERT INTO changes (cache_id) VALUES (?)", (cache_id,)).lastrowid or -1
-        if last > 0 and last % 1000 < len(self._changed):
-            database.execute("DELETE FROM changes WHERE change <= ?", (last - _KEPT_CHANGES,))
-        return last
-
-
-def _next_number(database: sqlite3.Connection) -> int:
-    return int(database.execute("SELECT value FROM meta WHERE key = 'next_number'").fetchone()[0])
 
 
 def _close_own(database: sqlite3.Connection, pid: int) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from reverie.cli.output import count, json_line, near, say, show
-from reverie.cli.params import cache_option, json_object, json_option, size_limit, spelled_out
+from reverie.cli.params import cache_option, json_object, json_option, model_options, size_limit, spelled_out
 from reverie.cli.place import Place, known_ids, open_cache
 
-__all__ = ["add", "check", "clear", "convert", "pin", "remove", "unpin"]
+__all__ = ["add", "check", "clear", "convert", "pin", "reindex", "remove", "unpin"]
 
 _IDS = click.argument("cache_ids", metavar="ID...", nargs=-1, required=True)
 
@@ -40,6 +40,7 @@ _IDS = click.argument("cache_ids", metavar="ID...", nargs=-1, required=True)
     metavar="N|none",
     help="Evict the least recently used past N entries.",
 )
+@model_options
 @cache_option
 @json_option
 def add(images: Sequence[str], place: Place, as_json: bool, **how: Any) -> None:
@@ -161,3 +162,29 @@ def convert(kind: str, place: Place) -> None:
         entries = count(len(opened), "entry", "entries")
         state = "is now" if changed else "was already"
         say(f"the index of {near(place.path)} {state} {opened.index_kind} ({entries})")
+
+
+@click.command(
+    "reindex",
+    short_help="Encode the images anew for another encoder.",
+    epilog="JSON: folder, encoder, total, already, encoded, gone, failed (list of cache_id, error), left, "
+    "finished, seconds.",
+)
+@click.option("--encoder", required=True, metavar="NAME", help="What makes the vectors (`reverie parts`).")
+@click.option("--only-missing", is_flag=True, help="Only entries without a vector.")
+@model_options
+@cache_option
+@json_option
+def reindex(encoder: str, only_missing: bool, place: Place, as_json: bool, **options: Any) -> None:
+    """Encode the images anew, for another encoder.
+
+    Entries that have a vector of this encoder are passed over: after Ctrl-C, or a crash, the same
+    command goes on. The cache can be used meanwhile; what is added meanwhile is encoded too.
+
+    An image that cannot be used is named, its entry keeps the vector it has, and the exit code is 1.
+    """
+    from reverie.cli.reindexing import run
+
+    code = run(place, encoder, only_missing=only_missing, as_json=as_json, options=options)
+    if code:
+        raise click.exceptions.Exit(code)

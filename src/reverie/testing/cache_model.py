@@ -157,7 +157,7 @@ class CacheModel(RuleBasedStateMachine):
         assert (found.embedding is None) == (expected.embedding is None)
         if found.embedding is not None and expected.embedding is not None:
             assert np.array_equal(found.embedding, expected.embedding)
-            assert found.encoder == "suite-1"
+            assert found.encoder == found.embedding.encoder == expected.embedding.encoder
 
     # -- operations
 
@@ -303,14 +303,31 @@ class CacheModel(RuleBasedStateMachine):
         for handle in self.handles:
             handle.cache = self._open()
 
-    @rule(which=_HANDLES)
-    def embeddings(self, which: int) -> None:
-        """The matrix holds the vectors of all entries that have one, oldest first."""
-        found = self.handles[which].cache.embeddings("suite-1")
+    @rule(
+        which=_HANDLES,
+        vectors=st.dictionaries(
+            st.integers(0, 5), st.none() | st.sampled_from([vector(6), vector(7, 5, "suite-2")]), max_size=4
+        ),
+    )
+    def set_embeddings(self, which: int, vectors: dict[int, Embedding | None]) -> None:
+        """New vectors of several entries are seen by both managers; ids that are gone are passed over."""
+        handle = self.handles[which]
+        wanted = {self._pick(entry) or self._gone(): each for entry, each in vectors.items()}
+        assert handle.cache.set_embeddings({self._gone(): vector(0), **wanted}) == [
+            cache_id for cache_id in wanted if cache_id in self.entries
+        ]
+        self._wrote(handle)
+        for cache_id in self.entries.keys() & wanted.keys():
+            self.entries[cache_id].embedding = wanted[cache_id]
+
+    @rule(which=_HANDLES, encoder=st.sampled_from(["suite-1", "suite-1", "suite-2"]))
+    def embeddings(self, which: int, encoder: str) -> None:
+        """The matrix holds the vectors of all entries that one encoder saw, oldest first."""
+        found = self.handles[which].cache.embeddings(encoder)
         expected = {
             cache_id: entry.embedding
             for cache_id, entry in self.entries.items()
-            if entry.embedding is not None
+            if entry.embedding is not None and entry.embedding.encoder == encoder
         }
         assert list(found.ids) == list(expected)
         assert len(found) == 0 or np.array_equal(found.matrix, np.stack(list(expected.values())))

@@ -135,6 +135,56 @@ class IndexSuite:
         take_out(index, "cache_00001")
         assert index.spaces() == set()
 
+    def test_a_vector_is_replaced_added_and_taken_away(
+        self, index: IndexBackend, other: IndexBackend
+    ) -> None:
+        """`embed` changes the vector alone, whatever encoder and length it has; others read it too."""
+        put(index, record(1), record(2, embedding=None), record(3))
+        new = vector(9, 5, "suite-2")
+        with index_write(index) as writer:
+            for cache_id, embedding in (("cache_00002", new), ("never", new), ("cache_00003", None)):
+                writer.embed(cache_id, embedding)
+            writer.embed("cache_00001", new)
+        expected = [record(1, embedding=new), record(2, embedding=new), record(3, embedding=None)]
+        for reader in (index, other):
+            reader.poll()
+            assert_same(reader.read([each.cache_id for each in expected]), expected)
+            assert [cache_id for cache_id, _ in reader.vectors()] == ["cache_00001", "cache_00002"]
+            assert ("suite-2", 5) in reader.spaces()
+
+    def test_a_new_vector_takes_the_place_of_what_another_program_wrote(
+        self, tmp_path: Path, index: IndexBackend
+    ) -> None:
+        """A mapping, or numbers of double precision, would hide the vector; all other keys stay."""
+        put(
+            index,
+            record(1, embedding=None, extra=b'{"embedding":{"colour":[0.1]},"encoder":"theirs","mine":[1]}'),
+            record(2, embedding=vector(2), extra=b'{"embedding":[0.1,0.2]}'),
+            record(3, embedding=vector(3), extra=b'{"mine":2,"embedding":[0.1,0.2]}'),
+        )
+        with index_write(index) as writer:
+            writer.embed("cache_00001", vector(4))
+            writer.embed("cache_00002", vector(5))
+            writer.embed("cache_00003", None)
+        fresh = self.make(tmp_path)
+        fresh.poll()
+        expected = [
+            record(1, embedding=vector(4), extra=b'{"mine":[1]}'),
+            record(2, embedding=vector(5), extra=b"{}"),
+            record(3, embedding=None, extra=b'{"mine":2}'),
+        ]
+        assert_same(fresh.read([each.cache_id for each in expected]), expected)
+        fresh.close()
+
+    def test_an_index_whose_vectors_were_taken_away_takes_any_length_again(self, index: IndexBackend) -> None:
+        """The same as when the last entry with a vector is removed."""
+        put(index, record(1), record(2))
+        for number in (1, 2):
+            assert index.spaces() == {("suite-1", 8)}
+            with index_write(index) as writer:
+                writer.embed(f"cache_{number:05d}", None)
+        assert index.spaces() == set()
+
     # -- writing
 
     def test_a_write_that_fails_changes_nothing(self, tmp_path: Path, index: IndexBackend) -> None:
@@ -147,6 +197,7 @@ class IndexSuite:
                 writer.put(record(3))
                 writer.remove(["cache_00001"])
                 writer.pin("cache_00002", True)
+                writer.embed("cache_00002", vector(7))
                 raise ZeroDivisionError
 
         expected = (index.next_number(), [*index.everything()])
@@ -239,6 +290,11 @@ class IndexSuite:
             writer.put(record(3))
             writer.pin("cache_00002", True)
         follow(seen, other)
+        with index_write(index) as writer:
+            writer.embed("cache_00003", vector(8))
+        changes = other.poll()
+        assert changes is not None
+        assert "cache_00003" in [brief.cache_id for brief in changes.briefs]
         assert {cache_id: brief.pinned for cache_id, brief in seen.items()} == {
             "cache_00002": True,
             "cache_00003": False,

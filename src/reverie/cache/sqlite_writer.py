@@ -1,0 +1,139 @@
+"""One write to the SQLite index, statement by statement."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+from reverie.cache.reembedding import without_vector_keys
+from reverie.cache.sqlite_schema import row_of
+from reverie.entry import Record
+from reverie.vectors import Embedding, to_bytes
+
+__all__ = ["SqliteWriter", "next_number"]
+
+_KEPT_CHANGES = 20_000
+
+
+class SqliteWriter:
+    """The `IndexWriter` of one transaction.
+
+    Args:
+        database: A connection in a transaction that the caller ends.
+    """
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self._number: int | None = None
+        self._changed: list[str] = []
+
+    def next_number(self) -> int:
+        """The next number that no entry ever had; counts up with each call."""
+        if self._number is None:
+            self._number = next_number(self._database)
+        self._number += 1
+        return self._number - 1
+
+    def retire(self) -> None:
+        """Another index takes this one's place."""
+        self._database.execute("INSERT OR REPLACE INTO meta VALUES ('retired', 1)")
+
+    def put(self, record: Record) -> None:
+        """Insert a record."""
+        self._database.execute(
+            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            row_of(record),
+        )
+        if record.embedding is not None:
+            self._put_vector(record.number, record.embedding)
+        self._changed.append(record.cache_id)
+
+    def _put_vector(self, number: int, vector: Embedding) -> None:
+        self._database.execute(
+            "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", (number, vector.encoder, to_bytes(vector))
+        )
+        self._database.execute(
+            "INSERT INTO spaces SELECT ?, ? WHERE NOT EXISTS "
+            "(SELECT 1 FROM spaces WHERE encoder IS ? AND dimensions = ?)",
+            (vector.encoder, vector.size) * 2,
+        )
+
+    def embed(self, cache_id: str, embedding: Embedding | None) -> None:
+        """Replace the vector of a record; an id that is gone is passed over."""
+        row = self._database.execute(
+            "SELECT number, extra FROM entries WHERE cache_id = ?", (cache_id,)
+        ).fetchone()
+        if row is None:
+            return
+        number, extra = row[0], row[1].encode()
+        kept = without_vector_keys(extra)
+        if kept != extra:
+            self._database.execute("UPDATE entries SET extra = ? WHERE number = ?", (kept.decode(), number))
+        if embedding is not None:
+            self._put_vector(number, embedding)
+        else:
+            self._database.execute("DELETE FROM vectors WHERE number = ?", (number,))
+            self._forget_spaces()
+        self._changed.append(cache_id)
+
+    def _forget_spaces(self) -> None:
+        """Without vectors, any length is right again."""
+        self._database.execute("DELETE FROM spaces WHERE NOT EXISTS (SELECT 1 FROM vectors)")
+
+    def remove(self, cache_ids: Sequence[str]) -> None:
+        """Take records out; their files become trash."""
+        for cache_id in cache_ids:
+            number, name = self._database.execute(
+                "SELECT number, image_name FROM entries WHERE cache_id = ?", (cache_id,)
+            ).fetchone()
+            self._database.execute("DELETE FROM vectors WHERE number = ?", (number,))
+            self._database.execute("DELETE FROM entries WHERE number = ?", (number,))
+            self._database.execute(
+                "INSERT OR IGNORE INTO trash SELECT ? WHERE NOT EXISTS "
+                "(SELECT 1 FROM entries WHERE image_name = ?)",
+                (name, name),
+            )
+            self._changed.append(cache_id)
+        self._forget_spaces()
+
+    def pin(self, cache_id: str, pinned: bool) -> None:
+        """Pin or unpin a record."""
+        self._database.execute("UPDATE entries SET pinned = ? WHERE cache_id = ?", (pinned, cache_id))
+        self._changed.append(cache_id)
+
+    def use(self, uses: Mapping[str, int]) -> None:
+        """Set last uses where they are later than what is there."""
+        for cache_id, used_ns in uses.items():
+            cursor = self._database.execute(
+                "UPDATE entries SET used_ns = ? WHERE cache_id = ? AND used_ns < ?",
+                (used_ns, cache_id, used_ns),
+            )
+            if cursor.rowcount:
+                self._changed.append(cache_id)
+
+    def trash(self) -> Sequence[str]:
+        """Image names whose files may still be there."""
+        return [row[0] for row in self._database.execute("SELECT image_name FROM trash")]
+
+    def forget_trash(self, image_names: Sequence[str]) -> None:
+        """Those files are deleted."""
+        self._database.executemany(
+            "DELETE FROM trash WHERE image_name = ?", [(name,) for name in image_names]
+        )
+
+    def finish(self) -> int:
+        """Write the counter and the log of changes; the number of the last change, or -1."""
+        database = self._database
+        if self._number is not None:
+            database.execute("UPDATE meta SET value = ? WHERE key = 'next_number'", (self._number,))
+        last = -1
+        for cache_id in self._changed:
+            last = database.execute("INSERT INTO changes (cache_id) VALUES (?)", (cache_id,)).lastrowid or -1
+        if last > 0 and last % 1000 < len(self._changed):
+            database.execute("DELETE FROM changes WHERE change <= ?", (last - _KEPT_CHANGES,))
+        return last
+
+
+def next_number(database: sqlite3.Connection) -> int:
+    """The next number that no entry ever had, as the database has it."""
+    return int(database.execute("SELECT value FROM meta WHERE key = 'next_number'").fetchone()[0])
