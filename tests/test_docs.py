@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import reverie
+from reverie.models.store import model_files
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -20,9 +21,15 @@ def blocks(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
-def test_code_blocks_run(page, tmp_path, monkeypatch, capsys):
-    """The Python blocks of a page run one after the other, in an empty folder."""
+def test_code_blocks_run(page, tmp_path, monkeypatch, capsys, request):
+    """The Python blocks of a page run one after the other, in an empty folder; CLIP is a small network."""
     monkeypatch.chdir(tmp_path)
+    if '"clip' in "".join(blocks(page)):
+        folder = request.getfixturevalue("tiny_folder")
+        monkeypatch.setattr(
+            "reverie.encoders.clip.model_files",
+            lambda *what, **how: model_files(*what, **{**how, "model_dir": folder}),
+        )
     names: dict[str, object] = {"__name__": f"docs_{page.stem}"}
     for number, block in enumerate(blocks(page), start=1):
         exec(compile(block, f"{page.name}, block {number}", "exec"), names)  # noqa: S102 - our own documents

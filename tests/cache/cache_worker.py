@@ -76,7 +76,7 @@ def crowd(folder: str, name: str, rounds: str, max_size: str) -> None:
 
 
 def endless(folder: str, seed: str, max_size: str) -> None:
-    """Add (and pin, use, remove) until killed; say what is acknowledged, after it is."""
+    """Add (and use, embed anew, remove) until killed; say what is acknowledged, after it is."""
     rng = np.random.default_rng(int(seed))
     with CacheManager(folder, max_size=int(max_size), lock_timeout=30) as cache:
         cache.on_evicted.append(lambda entry: say(evicted=entry.cache_id))
@@ -90,6 +90,8 @@ def endless(folder: str, seed: str, max_size: str) -> None:
             if rng.random() < 0.2:
                 cache.get_random()
                 cache.flush()
+            if rng.random() < 0.3:
+                cache.set_embeddings(dict.fromkeys(cache.ids(), vector(2)), encoder="second")
             if rng.random() < 0.1:
                 gone = cache.ids()[0]
                 say(removing=gone)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from reverie import storage
-from reverie.cache import json_index, local_images, sqlite_index
+from reverie.cache import json_index, local_images, sqlite_writer
 from reverie.cache.json_index import JsonIndex
 from reverie.cache.local_images import LocalImages
 from reverie.cache.sqlite_index import SqliteIndex
@@ -387,7 +387,7 @@ def test_an_add_that_fails_in_the_writer_changes_nothing(
 ) -> None:
     """Every call of the index's writer may fail."""
     kind, method = step
-    writer = {"json": json_index, "sqlite": sqlite_index}[kind]._Writer
+    writer = {"json": json_index._Writer, "sqlite": sqlite_writer.SqliteWriter}[kind]
     cache = open_cache(max_size=2, index=kind)
     check_failing_add(cache, source, snapshot, monkeypatch, (writer, method, fail, FailureError))
 

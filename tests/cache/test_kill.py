@@ -17,10 +17,16 @@ from reverie.cache.check import check_cache
 from reverie.cache.manager import CacheManager
 from reverie.entry import cache_number
 from reverie.storage import content_hash
-from reverie.testing.samples import picture, vector
+from reverie.testing.samples import picture
+from reverie.vectors import as_embedding
 
 WORKER = Path(__file__).with_name("cache_worker.py")
 MAX_SIZE = 6
+EXPECTED = {
+    encoder: as_embedding(np.random.default_rng(seed).standard_normal(8))
+    for encoder, seed in ((None, 1), ("second", 2))
+}
+"""The two vectors that the worker writes, by the name of their encoder."""
 
 
 class Ledger:
@@ -81,6 +87,7 @@ def look(folder: Path, ledger: Ledger) -> None:
             assert content_hash(data) == entry.content_hash
             assert ledger.hashes.get(cache_id, entry.content_hash) == entry.content_hash
             assert entry.embedding is not None
+            assert np.array_equal(entry.embedding, EXPECTED[entry.encoder])
         ledger.gone.update(lost)
         for cache_id in unsaid:
             ledger.hashes[cache_id] = there[cache_id].content_hash
@@ -91,7 +98,7 @@ def look(folder: Path, ledger: Ledger) -> None:
 def kill_often(folder: Path, kind: str, kills: int, seed: int) -> None:
     """Kill again and again on one folder; at the end only unfinished files are left over."""
     with CacheManager(folder, index=kind, max_size=MAX_SIZE) as cache:
-        first = cache.add(picture(0), embedding=vector(0))
+        first = cache.add(picture(0), embedding=EXPECTED[None])
         ledger = Ledger()
         ledger.hashes[first] = cache.get_all()[0].content_hash
     rng = np.random.default_rng(seed)

@@ -295,7 +295,7 @@ def test_similar_to_an_image(filled: Path, png: Callable[..., Path], reverie: Ru
     """An image of the cache finds itself first, with the specification's words."""
     image = png("query.png", 1)
     first, second = documents(reverie("cache", "similar", image, "--json").stdout)
-    assert list(first) == ["cache_id", "similarity", "band", "image_path", "prompt"]
+    assert list(first) == ["cache_id", "similarity", "band", "percentile", "image_path", "prompt"]
     assert (first["cache_id"], first["band"]) == ("cache_00002", "nearly identical")
     assert first["similarity"] == pytest.approx(1.0, abs=1e-5)
     assert second["cache_id"] == "cache_00001"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +19,10 @@ from rich.console import Console
 
 from reverie.cli.dreaming import command_line, free_folder
 from reverie.cli.progress import Board
+from reverie.encoders.clip import ClipEncoder
 from reverie.errors import InputError
 from reverie.loop.dream import ArmDone, DreamResult, DreamSettings
+from reverie.protocols import Encoder
 
 DASH = "\N{EN DASH}"
 TINY = ("--frames", "3", "--size", "32")
@@ -44,11 +47,15 @@ class FakeDream:
         self.finished = finished
         self.error = error
         self.settings: DreamSettings | None = None
+        self.encoder: Encoder | None = None
 
     def __call__(
-        self, settings: DreamSettings, on_frame: Callable[[ArmDone], None] | None = None
+        self,
+        settings: DreamSettings,
+        on_frame: Callable[[ArmDone], None] | None = None,
+        encoder: Encoder | None = None,
     ) -> DreamResult:
-        self.settings = settings
+        self.settings, self.encoder = settings, encoder
         if self.error:
             raise self.error
         assert on_frame is not None
@@ -96,8 +103,11 @@ def test_the_defaults_of_the_contract(fake: FakeDream, reverie: Run) -> None:
     )
 
 
-def test_every_option_reaches_the_library(fake: FakeDream, own_folder: Path, reverie: Run) -> None:
+def test_every_option_reaches_the_library(
+    fake: FakeDream, own_folder: Path, reverie: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is given is what is dreamt, and the command that repeats it is kept."""
+    monkeypatch.setattr("reverie.encoders.clip.ClipEncoder.load", lambda _self: None)
     options = [
         "--frames",
         "2",
@@ -110,7 +120,8 @@ def test_every_option_reaches_the_library(fake: FakeDream, own_folder: Path, rev
         "--seed",
         "7",
     ]
-    more = ["--out", "runs/one", "--prompt", "夜 [b]", "--size", "64", "--generator", "g", "--encoder", "e"]
+    more = ["--out", "runs/one", "--prompt", "夜 [b]", "--size", "64", "--generator", "g"]
+    more += ["--encoder", "clip-vit-b32:openvino-fp32", "--model-dir", "my clip", "--threads", "2"]
     assert reverie("dream", *options, *more, "--no-report").exit_code == 0
     assert fake.settings == DreamSettings(
         out=Path("runs/one"),
@@ -120,12 +131,16 @@ def test_every_option_reaches_the_library(fake: FakeDream, own_folder: Path, rev
         policy="random",
         seeds=Path("my pictures"),
         generator="g",
-        encoder="e",
+        encoder="clip-vit-b32:openvino-fp32",
+        model_dir="my clip",
+        threads=2,
         prompt="夜 [b]",
         size=64,
         command="reverie dream --frames 2 --strength 1.0 --seed 7 --policy random --seeds 'my pictures' "
-        "--generator g --encoder e --prompt '夜 [b]' --size 64",
+        "--generator g --encoder clip-vit-b32:openvino-fp32 --model-dir 'my clip' --threads 2 "
+        "--prompt '夜 [b]' --size 64",
     )
+    assert isinstance(fake.encoder, ClipEncoder)
 
 
 def test_command_line_leaves_the_folder_open() -> None:
@@ -261,9 +276,10 @@ def test_no_color_leaves_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     """NO_COLOR takes the colours out of the progress bar."""
     board = Board(clock=lambda: 0.0)
     board.take(done("with", 100))
-    assert "\x1b[38;" in screen(board, color_system="truecolor")
+    coloured = re.compile(r"\x1b\[(?:[34]\d|9\d|10\d)[;\d]*m")
+    assert coloured.search(screen(board, color_system="truecolor"))
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b[38;" not in screen(board, color_system="truecolor")
+    assert not coloured.search(screen(board, color_system="truecolor"))
 
 
 # ------------------------------------------------------------------------------------ for real

@@ -35,9 +35,11 @@ def commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterator[t
 
 def test_the_tree_has_the_documented_nouns() -> None:
     """Every command of the contract is there."""
-    nouns = ["add", "list", "show", "similar", "random", "pin", "unpin", "remove", "clear", "check"]
-    expected = {"", "dream", "report", "parts", "cache", "cache convert", "cache path", "cache stats"}
-    assert {" ".join(path) for path in commands()} == expected | {f"cache {noun}" for noun in nouns}
+    root = {"", "dream", "report", "parts", "cache", "models"}
+    cache = "add list show similar search tag random pin unpin remove clear check convert reindex path stats"
+    models = "list pull path remove engines quantise"
+    nouns = {f"cache {noun}" for noun in cache.split()} | {f"models {noun}" for noun in models.split()}
+    assert {" ".join(path) for path in commands()} == root | nouns
 
 
 @pytest.mark.parametrize("path", list(commands()), ids=" ".join)

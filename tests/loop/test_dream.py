@@ -14,7 +14,7 @@ from reverie.errors import (
     GenerationError,
     ImageError,
     InputError,
-    MissingDependencyError,
+    ModelNotFoundError,
     ReverieError,
     StorageError,
     UnknownNameError,
@@ -117,6 +117,8 @@ def test_run_json_holds_settings_and_results(tiny, tmp_path):
         "seeds": 3,
         "generator": "tiny",
         "encoder": "tiny-v1",
+        "model_dir": None,
+        "threads": None,
         "prompt": "a rose",
         "size": [16, 16],
         "seeds_folder": None,
@@ -365,7 +367,7 @@ def test_a_record_is_there_from_the_start(tiny, tmp_path):
         ({"policy": "spek"}, "no injection policy is called 'spek'"),
         ({"generator": "patch"}, "no generator is called 'patch'"),
         ({"encoder": "descripter"}, "no encoder is called 'descripter'"),
-        ({"encoder": "clip"}, "pip install"),
+        ({"encoder": "clip"}, "reverie models pull clip-vit-b32"),
         ({"generator": "patches", "size": 5}, "size must be at least"),
         ({"generator": "patches", "seeds": "no such folder"}, "no such folder"),
     ],
@@ -375,7 +377,7 @@ def test_wrong_settings_start_nothing(tiny, tmp_path, wrong, message):
     """The error says what is wrong, and no folder was made that would be in the way of the next try."""
     with pytest.raises(ReverieError, match=message) as caught:
         dream(settings(tmp_path / "run", **wrong))
-    assert isinstance(caught.value, (InputError, MissingDependencyError))
+    assert isinstance(caught.value, (InputError, ModelNotFoundError))
     assert not (tmp_path / "run").exists()
 
 

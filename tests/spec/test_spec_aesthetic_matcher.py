@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from reverie.cache.aesthetic_matcher import AestheticMatcher
-from reverie.errors import MissingDependencyError
 from reverie.pixels import to_pixels
 from reverie.vectors import Embedding
 
@@ -46,12 +45,6 @@ def test_text_encoder_is_the_encoders_matter(matcher):
     image = both.encode_image(np.zeros((8, 8, 3), dtype=np.uint8))
     assert both.encode_text("angel").shape == (512,)
     assert both.cosine_similarity(image, both.encode_text("angel")) == pytest.approx(1.0)
-
-
-def test_clip_says_what_to_install():
-    """CLIP (Contrastive Language-Image Pre-training) is the specification's encoder, by its name."""
-    with pytest.raises(MissingDependencyError, match=r"descriptor.* works now"):
-        AestheticMatcher().encode_image(np.zeros((8, 8, 3), dtype=np.uint8))
 
 
 def test_cosine_similarity_measures_visual_similarity(matcher, picture_file):

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reverie.errors import InputError
+from reverie.errors import EmbeddingError, InputError
 from reverie.vectors import (
     Embedding,
     EmbeddingSet,
@@ -24,13 +24,16 @@ __all__ = [
     "BANDS",
     "Candidates",
     "Match",
+    "as_table",
     "check_cut",
     "describe_similarity",
     "find_similar",
     "weighted_choice",
+    "weighted_sum",
 ]
 
 _UNIT_SQUARE = 2e-5  # a squared length this close to 1: what `as_embedding` takes as a unit vector
+_CANCELLED = 1e-6  # a sum this short, beside a largest weight of 1, is what float32 left of nothing
 
 Match: TypeAlias = tuple[str, float]
 """Id and cosine similarity."""
@@ -80,7 +83,7 @@ def find_similar(
         InputError: ``threshold`` is NaN or ``k`` is negative.
     """
     check_cut(threshold, k)
-    table = candidates if isinstance(candidates, EmbeddingSet) else _as_set(candidates)
+    table = as_table(candidates)
     encoder = getattr(target, "encoder", None)
     if encoder != table.encoder:  # before the lengths, which differ then as a rule: the names say more
         check_same_encoder((encoder, table.encoder), where="one similarity search")
@@ -115,11 +118,18 @@ def _target(target: ArrayLike, dimensions: int | None) -> Embedding:
     return as_embedding(target, dimensions=dimensions, what="target embedding")
 
 
-def _as_set(pairs: Iterable[tuple[str, ArrayLike | None]]) -> EmbeddingSet:
-    """Pairs as one matrix, every row checked and of unit length."""
-    given = [(name, vector) for name, vector in pairs if vector is not None]
-    ids = tuple([name for name, _ in given])
-    rows: list[Any] = [vector for _, vector in given]
+def as_table(candidates: Candidates) -> EmbeddingSet:
+    """Candidates as one matrix: an `EmbeddingSet` as it is, pairs with every row checked and of unit length.
+
+    Raises:
+        EmbeddingError: A vector is NaN, infinite, zero or of another length (named by its id).
+        EncoderMismatchError: The vectors were made by different encoders.
+    """
+    if isinstance(candidates, EmbeddingSet):
+        return candidates
+    pairs = [(name, vector) for name, vector in candidates if vector is not None]
+    ids = tuple([name for name, _ in pairs])
+    rows: list[Any] = [vector for _, vector in pairs]
     if not rows:
         return EmbeddingSet((), np.empty((0, 0), dtype=np.float32))
     encoder = check_same_encoder(
@@ -152,6 +162,35 @@ def _stack_slowly(ids: Sequence[str], rows: Sequence[Any]) -> Vectors:
         dimensions = vector.size
         checked.append(np.asarray(vector))
     return np.stack(checked)
+
+
+def weighted_sum(parts: Sequence[tuple[Embedding, float]]) -> Embedding:
+    """The direction of a weighted sum of vectors, as word arithmetic has it: plus wings, minus night.
+
+    Args:
+        parts: At least one ``(d,)`` vector, each with a finite weight; a negative one leads away from it.
+
+    Returns:
+        ``(d,)`` float32 of unit length, with the name of the encoder that made the parts.
+
+    Raises:
+        InputError: No parts, or a weight is not finite.
+        EmbeddingError: The parts cancel each other out, or are of different lengths.
+        EncoderMismatchError: Different encoders made them.
+    """
+    if not parts or not all(math.isfinite(weight) for _, weight in parts):
+        raise InputError("a sum needs at least one vector, and every weight must be a finite number")
+    encoder = check_same_encoder((vector.encoder for vector, _ in parts), where="one sum")
+    if len({vector.shape for vector, _ in parts}) > 1:
+        raise EmbeddingError(f"the vectors of a sum have lengths {[vector.size for vector, _ in parts]}")
+    largest = max(abs(weight) for _, weight in parts) or 1.0
+    terms = [weight / largest * np.asarray(vector, dtype=np.float64) for vector, weight in parts]
+    total = np.sum(terms, axis=0)
+    if np.linalg.norm(total) < _CANCELLED:
+        raise EmbeddingError(
+            "the parts of the sum cancel each other out: there is no direction left to look in"
+        )
+    return as_embedding(total, encoder=encoder, what="weighted sum")
 
 
 def weighted_choice(

@@ -8,7 +8,9 @@ from typing import Any
 from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.cache.convert import index_on_disk
 from reverie.cache.manager import CacheManager
+from reverie.cli.downloading import downloads
 from reverie.cli.output import complain, count, json_line, near, plain, say
+from reverie.cli.params import given
 from reverie.cli.place import Place
 from reverie.entry import CacheEntry
 from reverie.errors import ImageError, InputError, StorageError
@@ -31,6 +33,7 @@ class Adding:
         pin: Whether to pin them.
         max_size: Evict past so many entries; None for no limit.
         as_json: Whether to speak JSON.
+        options: Of the encoder; None for one that was not given.
     """
 
     def __init__(
@@ -44,11 +47,12 @@ class Adding:
         pin: bool,
         max_size: int | None,
         as_json: bool,
+        **options: Any,
     ) -> None:
         self._images = images
         self._place = place
         self._about: dict[str, Any] = {"prompt": prompt, "generation_params": params, "pinned": pin}
-        self._matcher = None if encoder == "none" else AestheticMatcher(encoder)
+        self._matcher = None if encoder == "none" else AestheticMatcher(encoder, **given(options))
         self._max_size = max_size
         self._as_json = as_json
         self._evicted: list[str] = []
@@ -64,7 +68,8 @@ class Adding:
         if not self._images:
             raise InputError("no images were named on standard input")
         if self._matcher is not None:
-            self._matcher.encoder  # noqa: B018 - a missing encoder is an error before a folder is made
+            with downloads():  # a missing encoder or model is an error before a folder is made
+                self._matcher.load()
         with self._open() as cache:
             cache.on_evicted.append(self._note_eviction)
             added = sum([self._add(cache, image) for image in self._images])

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
 import click
 
 from reverie.cli.main import LazyGroup
 from reverie.cli.output import json_line, say, show
-from reverie.cli.params import cache_option, json_option
+from reverie.cli.params import cache_option, json_option, model_options
 from reverie.cli.place import Place, entries_of, open_cache
 
-__all__ = ["cache", "list_entries", "path", "random_entry", "show_entry", "similar", "stats"]
+if TYPE_CHECKING:
+    from reverie.cache.similarity_scale import Percentile
+
+__all__ = ["cache", "list_entries", "path", "random_entry", "search", "show_entry", "similar", "stats", "tag"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @click.group(
@@ -19,6 +27,8 @@ __all__ = ["cache", "list_entries", "path", "random_entry", "show_entry", "simil
         "list": "reverie.cli.cache:list_entries",
         "show": "reverie.cli.cache:show_entry",
         "similar": "reverie.cli.cache:similar",
+        "search": "reverie.cli.cache:search",
+        "tag": "reverie.cli.cache:tag",
         "random": "reverie.cli.cache:random_entry",
         "pin": "reverie.cli.cache_changes:pin",
         "unpin": "reverie.cli.cache_changes:unpin",
@@ -26,6 +36,7 @@ __all__ = ["cache", "list_entries", "path", "random_entry", "show_entry", "simil
         "clear": "reverie.cli.cache_changes:clear",
         "check": "reverie.cli.cache_changes:check",
         "convert": "reverie.cli.cache_changes:convert",
+        "reindex": "reverie.cli.cache_changes:reindex",
         "path": "reverie.cli.cache:path",
         "stats": "reverie.cli.cache:stats",
     },
@@ -74,37 +85,188 @@ def show_entry(cache_id: str, place: Place, as_json: bool) -> None:
     show(details(entry))
 
 
+def _threshold(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | Percentile | None:
+    """A cosine or a percentile (None stays None); anything else is wrong usage."""
+    if value is None:
+        return None
+    from reverie.cache.similarity_scale import threshold_of
+    from reverie.errors import InputError
+
+    try:
+        return threshold_of(value)
+    except InputError as exc:
+        raise click.BadParameter(str(exc)) from exc
+
+
+def _how_many(command: Command) -> Command:
+    """``-k`` and ``--threshold``."""
+    for option in (
+        click.option(
+            "--threshold",
+            callback=_threshold,
+            metavar="X|pN",
+            help="Only a cosine of X or more; p90: as much as the most similar tenth.",
+        ),
+        click.option(
+            "-k",
+            "top_k",
+            type=click.IntRange(min=1),
+            default=5,
+            show_default=True,
+            metavar="K",
+            help="How many.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _encoder_options(command: Command) -> Command:
+    """``--encoder`` and what an encoder takes."""
+    option: Callable[[Command], Command] = click.option(
+        "--encoder", metavar="NAME", help="What encodes the query.  [default: the cache's own]"
+    )
+    return option(model_options(command))
+
+
 @click.command(
     "similar",
     short_help="Find the entries most like an image or an entry.",
-    epilog="JSON: one line per match with cache_id, similarity, band, image_path, prompt.",
+    epilog="JSON: one line per match with cache_id, similarity, band, percentile (null with fewer than 21 "
+    "vectors), image_path, prompt.",
 )
 @click.argument("target", metavar="IMAGE_OR_ID")
-@click.option(
-    "-k", "top_k", type=click.IntRange(min=1), default=5, show_default=True, metavar="K", help="How many."
-)
-@click.option("--threshold", type=float, metavar="X", help="Only a cosine of X or more.")
-@click.option(
-    "--encoder", default="descriptor", show_default=True, metavar="NAME", help="What encodes an image file."
-)
+@_how_many
+@_encoder_options
 @cache_option
 @json_option
 def similar(
-    *, target: str, top_k: int, threshold: float | None, encoder: str, place: Place, as_json: bool
+    *,
+    target: str,
+    top_k: int,
+    threshold: float | Percentile | None,
+    place: Place,
+    as_json: bool,
+    **encoder: Any,
 ) -> None:
     """The entries most like an image file, or like an entry of the cache.
 
-    Similarity is the cosine of the embeddings: 1 for the same picture, 0 for an unrelated one.
+    Similarity is the cosine of the embeddings: 1 for the same picture. What counts as similar depends
+    on the encoder and the pictures, so the words (and --threshold p90) go by the cosines that the
+    cache's own pictures have, once there are 21.
     """
-    from reverie.cli.entries import find_matches, print_matches
+    from reverie.cli.searching import Finder, print_found, told
 
-    with open_cache(place) as opened:
-        matches = find_matches(opened, target, top_k, threshold, encoder)
+    with open_cache(place) as opened, told():
+        found = Finder(opened, place, **encoder).similar(target, top_k, threshold)
     if as_json:
-        for match in matches:
+        for match in found.matches:
             json_line(match.record())
         return
-    print_matches(matches)
+    print_found(found)
+
+
+@click.command(
+    "search",
+    short_help="Find the entries that a text describes.",
+    epilog="JSON: one line per match, as in `similar`; band and percentile are null for a query with texts.",
+)
+@click.argument("query", metavar="[TEXT]", required=False)
+@click.option("--plus", multiple=True, metavar="ITEM[:WEIGHT]", help="Also like this.  [repeatable]")
+@click.option("--minus", multiple=True, metavar="ITEM[:WEIGHT]", help="Unlike this.  [repeatable]")
+@_how_many
+@_encoder_options
+@cache_option
+@json_option
+def search(
+    *,
+    query: str | None,
+    plus: Sequence[str],
+    minus: Sequence[str],
+    top_k: int,
+    threshold: float | Percentile | None,
+    place: Place,
+    as_json: bool,
+    **encoder: Any,
+) -> None:
+    """The entries that a text describes, or a sum of texts and pictures.
+
+    TEXT and each ITEM is a text, an image file or an ID; WEIGHT is 1 unless given. A picture weighs
+    more than a text: reverie cache search --plus cache_00007 --plus wings:3 --minus city:3
+
+    Texts need an encoder that knows them (clip). The cosine of a text and a picture that fits is far
+    below that of two pictures (about .3 with CLIP); compare it with the others of its list.
+    """
+    from reverie.cli.searching import Finder, print_found, told, weighed
+
+    if query is None and not plus:
+        raise click.UsageError("say what to look for: TEXT or --plus")
+    with open_cache(place) as opened, told():
+        items = [(query, 1.0)] if query is not None else []
+        wanted = items + [weighed(item, opened) for item in plus]
+        unwanted = [weighed(item, opened) for item in minus]
+        found = Finder(opened, place, **encoder).search(wanted, unwanted, top_k, threshold)
+    if as_json:
+        for match in found.matches:
+            json_line(match.record())
+        return
+    print_found(found)
+
+
+@click.command(
+    "tag",
+    short_help="Say which of some labels fits each entry.",
+    epilog="JSON: one line per entry with cache_id, tags (a list of label, probability), image_path.",
+)
+@click.argument("cache_ids", metavar="[ID]...", nargs=-1)
+@click.option(
+    "--label", "labels", multiple=True, required=True, metavar="TEXT", help="A label.  [repeatable]"
+)
+@click.option(
+    "--template",
+    "templates",
+    multiple=True,
+    default=["a photo of {}"],
+    show_default=True,
+    metavar="TEXT",
+    help="The sentence a label stands in; several are averaged.",
+)
+@click.option(
+    "-k",
+    "top_k",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="K",
+    help="How many labels.",
+)
+@_encoder_options
+@cache_option
+@json_option
+def tag(
+    *,
+    cache_ids: Sequence[str],
+    labels: Sequence[str],
+    templates: Sequence[str],
+    top_k: int,
+    place: Place,
+    as_json: bool,
+    **encoder: Any,
+) -> None:
+    """The labels that fit each entry best; without ID of all entries.
+
+    The probabilities are among the labels given, so give at least two: what fits none of them still
+    gets one.
+    """
+    from reverie.cli.searching import Finder, print_tagged, told
+
+    with open_cache(place) as opened, told():
+        tagged = list(Finder(opened, place, **encoder).tags(cache_ids, labels, templates, top_k))
+    if as_json:
+        for each in tagged:
+            json_line(each.record())
+        return
+    print_tagged(tagged)
 
 
 @click.command("random", epilog="JSON: one document, as in `show`.")

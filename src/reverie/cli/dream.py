@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from reverie.cli.params import model_options
+
 __all__ = ["dream"]
 
 
@@ -58,6 +60,7 @@ __all__ = ["dream"]
 @click.option(
     "--encoder", default="descriptor", show_default=True, metavar="NAME", help="What compares them."
 )
+@model_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -8,7 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from reverie.cache.aesthetic_matcher import AestheticMatcher
+from reverie.cli.downloading import downloads
 from reverie.cli.output import Column, near, note, print_table, say, show
+from reverie.cli.params import given
 from reverie.cli.progress import progress
 from reverie.loop.dream import DreamResult, DreamSettings
 from reverie.loop.dream import dream as run_dream
@@ -31,9 +34,13 @@ def run(chosen: Mapping[str, Any]) -> DreamResult:
     """Dream with these options, showing how it goes; raises as `reverie.loop.dream.dream`."""
     out = chosen["out"] or free_folder(Path("dream"))
     settings = DreamSettings(**{**chosen, "out": out, "command": command_line(chosen)})
+    options = {name: chosen[name] for name in ("model_dir", "threads")}
+    matcher = AestheticMatcher(settings.encoder, **given(options))
+    with downloads():
+        matcher.load()
     note(f"dreaming into {near(out)} (Ctrl-C stops and keeps what there is)")
     with progress() as on_frame:
-        return run_dream(settings, on_frame=on_frame)
+        return run_dream(settings, on_frame, matcher.encoder)
 
 
 def free_folder(wanted: Path) -> Path:

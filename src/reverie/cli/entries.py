@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.cli.output import Column, count, facts, near, note, print_table, say, size, when
 from reverie.cli.place import Place, entries_of
 from reverie.entry import CacheEntry
-from reverie.errors import CacheError, EntryNotFoundError, ImageNotFoundError
-from reverie.vectors import Embedding
+from reverie.errors import CacheError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,14 +18,11 @@ if TYPE_CHECKING:
     from reverie.cache.manager import CacheManager
 
 __all__ = [
-    "Match",
     "details",
     "draw",
     "explain",
-    "find_matches",
     "newest",
     "overview",
-    "print_matches",
     "record",
 ]
 
@@ -110,73 +103,3 @@ def draw(cache: CacheManager, seed: int | None) -> CacheEntry:
     if not ids:
         raise CacheError("the cache is empty: there is nothing to draw from")
     return entries_of(cache, [ids[np.random.default_rng(seed).integers(len(ids))]])[0]
-
-
-# ------------------------------------------------------------------------------- similarity
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """An entry, how similar it is, and the specification's words for that."""
-
-    entry: CacheEntry
-    similarity: float
-    band: str
-
-    def record(self) -> dict[str, Any]:
-        """The match as JSON takes it."""
-        return {
-            "cache_id": self.entry.cache_id,
-            "similarity": self.similarity,
-            "band": self.band,
-            "image_path": str(self.entry.image_path),
-            "prompt": self.entry.prompt,
-        }
-
-
-def find_matches(
-    cache: CacheManager, target: str, top_k: int, threshold: float | None, encoder: str
-) -> list[Match]:
-    """The entries most similar to an entry (itself left out) or to an image file, high to low.
-
-    Raises:
-        EntryNotFoundError: The target is neither.
-        ReverieError: The image cannot be encoded.
-    """
-    matcher = AestheticMatcher(encoder)
-    vector = _vector_of(cache, matcher, target)
-    candidates = cache.embeddings(vector.encoder)
-    found = matcher.find_similar(vector, candidates, threshold, top_k + 1)
-    chosen = [(cache_id, score) for cache_id, score in found if cache_id != target][:top_k]
-    entries = entries_of(cache, [cache_id for cache_id, _ in chosen])
-    return [
-        Match(entry, float(score), matcher.describe_similarity(score))
-        for entry, (_, score) in zip(entries, chosen, strict=True)
-    ]
-
-
-def _vector_of(cache: CacheManager, matcher: AestheticMatcher, target: str) -> Embedding:
-    if target in cache:
-        (entry,) = entries_of(cache, [target])
-        return matcher.encode_image(entry.image_path) if entry.embedding is None else entry.embedding
-    try:
-        return matcher.encode_image(Path(target))
-    except ImageNotFoundError as exc:
-        raise EntryNotFoundError(f"{target!r} is neither an entry of this cache nor an image file") from exc
-
-
-def print_matches(matches: Sequence[Match]) -> None:
-    """Print matches as a table; a sentence when there is none."""
-    if not matches:
-        say("nothing in this cache is that similar")
-        return
-    columns = [
-        Column("id"),
-        Column("similarity", right=True),
-        Column("in words"),
-        Column("prompt", flexible=True),
-    ]
-    print_table(
-        columns,
-        [[m.entry.cache_id, f"{round(m.similarity, 3) + 0.0:.3f}", m.band, m.entry.prompt] for m in matches],
-    )

@@ -144,6 +144,7 @@ def _epilog() -> str:
         "dream": "reverie.cli.dream:dream",
         "report": "reverie.cli.report:report",
         "cache": "reverie.cli.cache:cache",
+        "models": "reverie.cli.models:models",
         "parts": "reverie.cli.parts:parts",
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},

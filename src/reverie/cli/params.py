@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from reverie.cli.place import Place, find_cache
 
-__all__ = ["cache_option", "json_object", "json_option", "size_limit", "spelled_out"]
+__all__ = [
+    "cache_option",
+    "given",
+    "json_object",
+    "json_option",
+    "model_options",
+    "size_limit",
+    "spelled_out",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -56,6 +64,23 @@ def cache_option(command: Command) -> Command:
         help="The cache folder.  [default: $REVERIE_CACHE, else ./cache, else the user's own]",
     )
     return option(command)
+
+
+def model_options(command: Command) -> Command:
+    """``--threads`` and ``--model-dir``: what an encoder with a model takes; None when they are not given."""
+    for option in (
+        click.option(
+            "--model-dir", metavar="PATH", help="A folder or file with the encoder's model: no network."
+        ),
+        click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processor threads at most."),
+    ):
+        command = option(command)
+    return command
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options that were given; click passes None for the others."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def json_option(command: Command) -> Command:

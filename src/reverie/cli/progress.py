@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from reverie.loop.dream import ArmDone
 
-__all__ = ["ArmState", "Board", "progress"]
+__all__ = ["ArmState", "Board", "clock_time", "progress"]
 
 _DASH = "\N{EN DASH}"
 _BAR = 16
@@ -97,14 +97,15 @@ def _cells(state: ArmState) -> list[str]:
     return [
         f"{done.frame}/{done.frames}",
         _DASH if state.rate is None else f"{state.rate:.1f}",
-        _clock_time(state.left),
+        clock_time(state.left),
         state.measure("effective_images", 1),
         state.measure("pairwise", 2),
         str(state.injections),
     ]
 
 
-def _clock_time(seconds: float | None) -> str:
+def clock_time(seconds: float | None) -> str:
+    """``0:07``, ``1:02:03``; a dash for None."""
     if seconds is None:
         return _DASH
     minutes, rest = divmod(round(seconds), 60)

@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from reverie import registry
 from reverie._version import __version__
+from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.diversity import hard_cuts, mean_pairwise, motifs, replay, vendi
 from reverie.errors import InputError
 from reverie.loop.driver import DreamLoop, FrameDone, Observer
@@ -55,6 +56,8 @@ class DreamSettings:
         seeds: Folder of seed pictures; None takes the built-in ones.
         generator: Registered generator.
         encoder: Registered encoder.
+        model_dir: The encoder's model, where it takes one; None for the usual places.
+        threads: Processor threads of the encoder, where it takes them; None for its own choice.
         prompt: Prompt of every frame.
         size: Side of the frames in pixels.
         remember_seeds: Put the seed pictures into memory, pinned, before the first frame.
@@ -69,6 +72,8 @@ class DreamSettings:
     seeds: str | os.PathLike[str] | None = None
     generator: str = "patches"
     encoder: str = "descriptor"
+    model_dir: str | None = None
+    threads: int | None = None
     prompt: str = ""
     size: int = 128
     remember_seeds: bool = False
@@ -115,24 +120,30 @@ class DreamResult:
     arms: list[dict[str, Any]]
 
 
-def dream(settings: DreamSettings, on_frame: Callable[[ArmDone], None] | None = None) -> DreamResult:
+def dream(
+    settings: DreamSettings,
+    on_frame: Callable[[ArmDone], None] | None = None,
+    encoder: Encoder | None = None,
+) -> DreamResult:
     """Run both arms and write the run folder. Ctrl-C ends it cleanly with what there is.
 
     Args:
         settings: What to do.
         on_frame: Called after every frame of every arm.
+        encoder: The encoder that the settings name, when it is there already.
 
     Raises:
         InputError: Settings out of range, the folder is not empty, or there is nothing to start from.
         ImageError: A seed picture is broken.
         UnknownNameError: No such policy, generator or encoder.
         MissingDependencyError: One of them is not installed.
+        ModelError: The encoder's model is not here and cannot be fetched, or is damaged.
         GenerationError: The generator failed; what was made before it is there.
         StorageError: The disk refused.
     """
     _check(settings)
     with threadpool_limits(limits=1, user_api="blas"):  # small products are slower on more threads
-        encoder: Encoder = registry.create("encoders", settings.encoder)
+        encoder = encoder or _encoder(settings)
         generator: Generator = registry.create(
             "generators", settings.generator, settings.seeds, size=settings.size
         )
@@ -143,6 +154,15 @@ def dream(settings: DreamSettings, on_frame: Callable[[ArmDone], None] | None = 
         finally:
             run.close()
     return DreamResult(settings.out, finished, run.results())
+
+
+def _encoder(settings: DreamSettings) -> Encoder:
+    """The encoder, its model loaded: when that cannot be had, nothing is started."""
+    options: dict[str, Any] = {"model_dir": settings.model_dir, "threads": settings.threads}
+    given = {name: value for name, value in options.items() if value is not None}
+    matcher = AestheticMatcher(settings.encoder, **given)
+    matcher.load()
+    return matcher.encoder
 
 
 def _check(settings: DreamSettings) -> None:
