@@ -35,6 +35,21 @@ FLOPS = 2 * (
 )
 """Floating-point operations for one picture."""
 
+PROCESSOR = {
+    "image_processor_type": "CLIPImageProcessor",
+    "do_resize": True,
+    "size": {"shortest_edge": 224},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 224, "width": 224},
+    "do_rescale": True,
+    "do_normalize": True,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "do_convert_rgb": True,
+}
+"""What transformers and fastembed read their preprocessing from."""
+
 EXACT, FAST, SMALL = "openvino fp32", "openvino bf16", "openvino int8"
 
 
@@ -43,7 +58,8 @@ class Process:
 
     def __init__(self, name: str, folder: Path) -> None:
         start = time.perf_counter()
-        environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "HF_HUB_OFFLINE": "1",
+        environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
+                       "HF_HUB_DISABLE_PROGRESS_BARS": "1",
                        "REVERIE_MODELS": str(folder / "own")}  # fmt: skip
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "clip_sides.py"), name, str(folder), str(THREADS)],
@@ -83,6 +99,7 @@ def make_model(folder: Path) -> None:
 
     clip_zoo.full_clip(folder / MODEL)
     (folder / MODEL / "model.onnx").symlink_to("onnx/vision_model.onnx")  # where fastembed looks
+    (folder / MODEL / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
     pictures = folder / PICTURES
     pictures.mkdir()
     for number, pixels in enumerate(frames(40)):

@@ -42,12 +42,16 @@ class Transformers:
 
     def __init__(self, folder: Path, threads: int) -> None:
         import torch
-        from transformers import CLIPImageProcessor, CLIPModel
+        import transformers
+        from transformers import CLIPModel
+
+        # transformers 5 names the one without torchvision; 4 has only that.
+        processor = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
 
         torch.set_num_threads(threads)
         self._torch = torch
         self._model = CLIPModel.from_pretrained(folder / MODEL).eval()
-        self._processor = CLIPImageProcessor.from_pretrained(folder / MODEL)
+        self._processor = processor.from_pretrained(folder / MODEL)
 
     def file(self, path: Path) -> Vectors:
         """As the specification's project: open, convert, process, encode."""

@@ -117,6 +117,7 @@ def test_run_json_holds_settings_and_results(tiny, tmp_path):
         "seeds": 3,
         "generator": "tiny",
         "encoder": "tiny-v1",
+        "encoder_runs_on": None,
         "model_dir": None,
         "threads": None,
         "prompt": "a rose",

@@ -177,6 +177,10 @@ class Choice:
     threads: int
     reason: str
 
+    def __str__(self) -> str:
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.engine} {self.precision} on {self.device}, {threads}"
+
 
 def variants() -> list[str]:
     """Everything that may follow the colon of a name."""

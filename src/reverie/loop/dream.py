@@ -393,6 +393,8 @@ class _Run:
         settings["seeds"] = len(self._generator.seeds)
         settings["seeds_folder"] = None if self._settings.seeds is None else os.fspath(self._settings.seeds)
         settings["encoder"] = self._encoder.name
+        choice = getattr(self._encoder, "choice", None)  # of encoders that may run in several ways
+        settings["encoder_runs_on"] = None if choice is None else str(choice)
         settings["size"] = list(self._generator.size)
         content = {
             "version": 1,

@@ -304,6 +304,7 @@ def _repeat(run: Run) -> str:
     pairs = "".join(
         f"<div><dt>{escape(name.replace('_', ' ').capitalize())}</dt><dd>{escape(_plain(value))}</dd></div>"
         for name, value in run.settings.items()
+        if value is not None
     )
     made = [part for part in (f"reverie {run.reverie}" if run.reverie else "", run.created) if part]
     footer = f"<footer>{escape(' · '.join(made))}</footer>" if made else ""
