@@ -23,6 +23,8 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	-@$(BIN)/python -m pip install --quiet uv 2>/dev/null
 
+comma := ,
+
 define install
 	@if [ -x $(BIN)/uv ] && $(BIN)/uv pip install --quiet --python $(BIN)/python -e '$(1)'; then :; \
 	else $(BIN)/python -m pip install --quiet -e '$(1)'; fi
@@ -55,7 +57,10 @@ format: $(VENV)/.dev ## put the code in order
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev ## all benchmarks, interleaved with their peers
+$(VENV)/.bench: $(VENV)/.dev
+	$(call install,.[dev$(comma)bench])
+
+bench: $(VENV)/.bench ## all benchmarks, interleaved with their peers (a quarter of an hour)
 	$(BIN)/python benchmarks/run_all.py $(ARGS)
 
 docs: $(VENV)/.dev ## write the generated pages of docs/

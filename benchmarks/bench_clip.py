@@ -58,9 +58,14 @@ class Process:
 
     def __init__(self, name: str, folder: Path) -> None:
         start = time.perf_counter()
-        environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
-                       "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-                       "REVERIE_MODELS": str(folder / "own")}  # fmt: skip
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(THREADS),
+            "HF_HUB_OFFLINE": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "TRANSFORMERS_VERBOSITY": "error",
+            "REVERIE_MODELS": str(folder / "own"),
+        }
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "clip_sides.py"), name, str(folder), str(THREADS)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,

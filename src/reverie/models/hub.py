@@ -25,7 +25,11 @@ from typing import IO, Any, TypeVar
 
 import filelock
 from huggingface_hub import HfApi, constants, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HTTPError,  # type: ignore[attr-defined] # of its transport: requests before 1.0, httpx, httpx2 from 2.0
+    OfflineModeIsEnabled,
+)
 from huggingface_hub.file_download import are_symlinks_supported, http_get, repo_folder_name
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # public, in no __all__
 from huggingface_hub.utils import logging as hub_logging
@@ -40,11 +44,6 @@ from reverie.models.digests import aside_name, git_blob_id, set_aside, sha256_of
 from reverie.models.progress import Arrived, listener
 from reverie.storage import flush_file, partial_name, sync_folder
 
-try:
-    from httpx import HTTPError
-except ImportError:  # huggingface_hub before 1.0 speaks through requests, whose errors are OSErrors
-    HTTPError = OSError  # type: ignore[misc, assignment]
-
 __all__ = ["Stated", "Statement", "cached", "cached_commit", "download", "endpoint", "statement"]
 
 T = TypeVar("T")
@@ -54,7 +53,11 @@ _CHUNK = 1 << 20  # bytes between two reports, and what a broken connection lose
 _LOOK_AGAIN = 0.5  # seconds between two looks at a file that another process downloads
 _BARS = "huggingface_hub.http_get"
 _ONE_TRANSFER = threading.Lock()  # a transfer changes settings that all of huggingface_hub shares
-_UNREACHABLE = {"ConnectError", "ConnectTimeout", "ConnectionError"}  # of httpx, httpx, requests
+_UNREACHABLE = {
+    "ConnectError",
+    "ConnectTimeout",
+    "ConnectionError",
+}  # of httpx and httpx2, the same, requests
 _BUSY = {408, 429, 500, 502, 503, 504}
 _REFUSED = {401, 403}
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
