@@ -8,10 +8,10 @@ import sys
 import threading
 from pathlib import Path
 
-import clip_zoo
 import numpy as np
 import pytest
 
+import clip_zoo
 from reverie import registry
 from reverie.encoders.clip import ClipEncoder, VisionEncoder
 from reverie.encoders.clip_engines import Job, start

@@ -25,9 +25,9 @@ from typing import IO, Any, TypeVar
 
 import filelock
 from huggingface_hub import HfApi, constants, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import (
+from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is in no __all__
     HfHubHTTPError,
-    HTTPError,  # type: ignore[attr-defined] # of its transport: requests before 1.0, httpx, httpx2 from 2.0
+    HTTPError,  # of its transport: requests before 1.0, httpx, httpx2 from 2.0
     OfflineModeIsEnabled,
 )
 from huggingface_hub.file_download import are_symlinks_supported, http_get, repo_folder_name
