@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import clip_zoo
 import numpy as np
 import pytest
 
+import clip_zoo
 from reverie.encoders import clip_int8
 from reverie.encoders.clip import ClipEncoder
 from reverie.encoders.clip_int8 import Int8Report, compare, quantise

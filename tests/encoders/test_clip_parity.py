@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import clip_zoo
 import numpy as np
 import pytest
 import torch
 
+import clip_zoo
 from reverie.encoders.clip import ClipEncoder, VisionEncoder
 from reverie.encoders.clip_int8 import compare, quantise
 from reverie.encoders.clip_pixels import preprocess

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from clip_words import write_clip_tokenizer
-from clip_zoo import pictures, tiny_clip
 from transformers import AutoTokenizer
 
+from clip_words import write_clip_tokenizer
+from clip_zoo import pictures, tiny_clip
 from reverie import AestheticMatcher, CacheManager, ImageMemory
 from reverie.cli.main import cli
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clip_words import END_ID, START_ID, VOCABULARY, write_clip_tokenizer, write_gemma_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from clip_words import END_ID, START_ID, VOCABULARY, write_clip_tokenizer, write_gemma_tokenizer
 from reverie.encoders import clip_text
 from reverie.encoders.clip_text import ClipTokenizer, TextTruncatedWarning
 from reverie.errors import InputError, MissingDependencyError, ModelCorruptError, ModelNotFoundError
