@@ -223,7 +223,7 @@ def serving() -> Iterator[Hub]:
 
 def use(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make this process and those it starts use a server, and keep everything in a folder."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     unset = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
     for name in [name for name in os.environ if name.upper().startswith(unset)]:
@@ -232,9 +232,13 @@ def use(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(folder / "hf"))
     monkeypatch.setenv("REVERIE_MODELS", str(folder / "receipts"))
     monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
+    for holder in (constants, file_download):  # before 1.0 the second has a name of its own for it
+        monkeypatch.setattr(
+            holder,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            url + "/{repo_id}/resolve/{revision}/{filename}",
+            raising=holder is constants,
+        )
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hf" / "hub"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder / "hf" / "token"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

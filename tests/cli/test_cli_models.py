@@ -64,6 +64,15 @@ def test_pull_downloads_what_pictures_need(reverie: Run, hub: Hub, card: ModelCa
     assert hub.fetched(VISION) == [None]
 
 
+def test_a_model_by_the_name_of_its_encoder(reverie: Run, hub: Hub, card: ModelCard) -> None:
+    """``clip`` is ``clip-vit-b32`` here as in --encoder; what is said has the full name."""
+    assert reverie("models", "path", "clip").stderr.endswith("reverie models pull clip-vit-b32\n")
+    assert reverie("models", "pull", "clip").stdout.startswith("clip-vit-b32: 1 file, 2.0 kB in ")
+    assert reverie("models", "path", "clip").stdout == f"{snapshot(card)}\n"
+    assert reverie("models", "remove", "clip", "--yes").stdout.startswith("removed clip-vit-b32: 2.0 kB")
+    assert reverie("models", "remove", "clip").stdout == "nothing of clip-vit-b32 is on this machine\n"
+
+
 def test_pull_with_texts(reverie: Run, hub: Hub, card: ModelCard) -> None:
     """--text adds the text network and the tokenizer."""
     done = reverie("models", "pull", "clip-vit-b32", "--text")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import constants, hf_hub_download, scan_cache_dir
 
 from hub_server import Hub, sha256
-from reverie.errors import ModelNotFoundError, StorageError, UnknownNameError
+from reverie.errors import ModelCorruptError, ModelNotFoundError, StorageError, UnknownNameError
 from reverie.models import receipts, removal
 from reverie.models.cards import CARDS, ModelCard, card_of
 from reverie.models.store import FAMILIES, find, model_files, source_of
@@ -71,6 +73,32 @@ def test_a_folder_that_is_not_there(pinned: ModelCard, tmp_path: Path) -> None:
     """Said with its name; nothing is downloaded in its place."""
     with pytest.raises(ModelNotFoundError, match="there is no folder or file"):
         model_files(pinned, "onnx", model_dir=tmp_path / "nowhere")
+
+
+def test_a_pointer_of_git_is_no_network(pinned: ModelCard, brought: Path) -> None:
+    """What a clone without Git LFS holds is named, with the way out; an empty file too."""
+    (brought / VISION).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n")
+    with pytest.raises(ModelCorruptError, match=r"vision_model\.onnx' is the pointer .* `git lfs pull`"):
+        model_files(pinned, "onnx", model_dir=brought)
+    (brought / VISION).write_bytes(b"")
+    with pytest.raises(ModelCorruptError, match=r"vision_model\.onnx' is empty"):
+        model_files(pinned, "onnx", model_dir=brought)
+
+
+def test_a_file_that_may_not_be_read(
+    pinned: ModelCard, brought: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without permission the error names the file and what the system says."""
+    opened = Path.open
+
+    def refuse(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self.name == TOKENS:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return opened(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ModelNotFoundError, match=r"cannot read '.*tokenizer\.json': Permission denied"):
+        model_files(pinned, "onnx", text=True, model_dir=brought)
 
 
 def test_other_weights_get_a_stamp(pinned: ModelCard, brought: Path) -> None:

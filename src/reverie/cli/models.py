@@ -80,9 +80,10 @@ def pull(name: str, text: bool, family: str) -> None:
     from reverie.models.cards import card_of
     from reverie.models.store import pull as fetch
 
+    card = card_of(name)
     with downloads():
-        files = fetch(card_of(name), family, text=text)  # type: ignore[arg-type] # click checked it
-    say(f"{name}: {pulled(files.paths.values())} in {near(folder_of(files.paths))}")
+        files = fetch(card, family, text=text)  # type: ignore[arg-type] # click checked it
+    say(f"{card.name}: {pulled(files.paths.values())} in {near(folder_of(files.paths))}")
 
 
 @click.command("path")
@@ -98,11 +99,12 @@ def path(name: str, family: str) -> None:
     from reverie.models.cards import card_of
     from reverie.models.store import find
 
-    found = find(card_of(name), family)  # type: ignore[arg-type] # click checked it
+    card = card_of(name)
+    found = find(card, family)  # type: ignore[arg-type] # click checked it
     if not found:
         option = "" if family == "onnx" else f" --for {family}"
         raise ModelNotFoundError(
-            f"no {family} file of {name!r} is on this machine: reverie models pull {name}{option}"
+            f"no {family} file of {card.name!r} is on this machine: reverie models pull {card.name}{option}"
         )
     say(str(folder_of(found)))
 
@@ -123,11 +125,11 @@ def remove(name: str, yes: bool) -> None:
     card = card_of(name)
     leaving = removal.plan(card)
     if not leaving.files:
-        say(f"nothing of {name} is on this machine")
+        say(f"nothing of {card.name} is on this machine")
         return
-    agreed(f"Remove {name} ({size(leaving.byte_count)})?", yes)
+    agreed(f"Remove {card.name} ({size(leaving.byte_count)})?", yes)
     removal.remove(card, leaving)
-    say(f"removed {name}: {size(leaving.byte_count)} in {count(len(leaving.files), 'file')}")
+    say(f"removed {card.name}: {size(leaving.byte_count)} in {count(len(leaving.files), 'file')}")
 
 
 @click.command(

@@ -13,6 +13,7 @@ from reverie.cli.output import count, facts, near, note
 from reverie.cli.place import Place, entries_of, open_cache
 from reverie.encoders.clip_int8 import Int8Report, quantise
 from reverie.errors import ImageError, InputError
+from reverie.models.cards import card_of
 from reverie.pixels import Pixels, to_pixels
 
 if TYPE_CHECKING:
@@ -34,14 +35,16 @@ def quantised(model: str, place: Place, images: str | None, limit: int, **option
         options: Of `reverie.encoders.clip_int8.quantise`.
 
     Raises:
+        UnknownNameError: No such model.
         InputError: Too few pictures.
         ReverieError: The cache cannot be read, and what `quantise` raises.
     """
+    card = card_of(model)  # before pictures are read for nothing
     paths = _of_cache(place) if images is None else _of_folder(Path(images))
     frames = list(_sound(_spread(paths, limit)))
     note(f"{count(len(frames), 'picture')} of {near(place.path if images is None else Path(images))}")
     with downloads():
-        return quantise(model, frames, **options)
+        return quantise(card.name, frames, **options)
 
 
 def _of_cache(place: Place) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,13 @@ from reverie.cli.output import Column, note, plain, print_table, say
 from reverie.cli.params import given
 from reverie.cli.place import Place, entries_of, known_ids
 from reverie.entry import CacheEntry
-from reverie.errors import EncoderMismatchError, EntryNotFoundError, ImageNotFoundError, UnknownNameError
+from reverie.errors import (
+    EncoderMismatchError,
+    EntryNotFoundError,
+    ImageNotFoundError,
+    InputError,
+    UnknownNameError,
+)
 from reverie.protocols import TextEncoder
 from reverie.vectors import Embedding, EmbeddingSet
 
@@ -148,12 +155,15 @@ class Finder:
 
         Raises:
             EntryNotFoundError: A part has the name of an image file that is not there.
+            InputError: A part is empty.
             EncoderMismatchError: Another encoder made the cache's vectors.
             ReverieError: A part cannot be encoded.
         """
         if not len(self._cache):
             return Found((), None)  # before a model is fetched for nothing
         named = dict.fromkeys(item for item, _ in (*plus, *minus))
+        if not all(item.strip() for item in named):
+            raise InputError("an empty text means nothing: say what to look for")
         texts = {item for item in named if self._is_text(item)}
         matcher, candidates = self._ready(texts=bool(texts))
         vectors = {
@@ -212,7 +222,9 @@ class Finder:
         if any(other.startswith(f"{stamp}+") for other in made):
             way_out = "they are of other weights: name their folder with --model-dir"
         else:
-            way_out = f"make new ones with: reverie cache reindex --encoder {name}{self._place.option()}"
+            folder = self._options.get("model_dir")
+            own = f" --model-dir {shlex.quote(folder)}" if folder else ""
+            way_out = f"make new ones with: reverie cache reindex --encoder {name}{own}{self._place.option()}"
         makers = f"its vectors are of {' and '.join(made)}" if made else "it has no vectors"
         return f"this cache has no vector of the encoder {stamp!r}; {makers}; {way_out}"
 

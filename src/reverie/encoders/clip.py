@@ -21,6 +21,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,7 @@ class VisionEncoder:
             raise InputError(f"threads must be a whole number from 1 up, got {threads!r}")
         self._variant, self._threads = variant, threads
         self._model_dir = None if model_dir is None else Path(model_dir)
-        self._vision = _Tower(lambda: start(self.choice.engine, self._job("vision")))
+        self._vision = _Tower(lambda: start(self._chosen.engine, self._job("vision")))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._card.name!r}, {self._variant!r})"
@@ -99,19 +100,30 @@ class VisionEncoder:
         """Length of a vector, from the card: 512 for CLIP ViT-B/32, 768 for the others."""
         return self._card.dimensions
 
-    @cached_property
+    @property
     def choice(self) -> Choice:
         """Engine, precision, device, threads and the reason; imports the engine's library, loads no model.
+
+        Once the network for pictures is loaded, ``device`` is where it runs: a GPU that was offered and
+        cannot be used is left out, and the reason says so.
 
         Raises:
             MissingDependencyError: The engine that was named, or every engine, is not installed.
         """
+        chosen, device = self._chosen, self._vision.device()
+        if device in ("", chosen.device):
+            return chosen
+        reason = f"{chosen.reason}; {chosen.device} could not be used, it runs on {device}"
+        return replace(chosen, device=device, reason=reason)
+
+    @cached_property
+    def _chosen(self) -> Choice:
         return choose(self._variant, self._threads)
 
     @property
     def threads(self) -> int:
         """Threads on the CPU, those that decode files ahead included."""
-        return self.choice.threads
+        return self._chosen.threads
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -169,7 +181,7 @@ class VisionEncoder:
         return rows
 
     def _job(self, tower: Tower) -> Job:
-        choice = self.choice
+        choice = self._chosen
         if tower == "text":
             # Texts are short and rare: int8 would save little and cost accuracy.
             precision = "fp32" if choice.precision == "int8" else choice.precision
@@ -185,12 +197,12 @@ class VisionEncoder:
 
     @cached_property
     def _vision_files(self) -> ModelFiles:
-        family = "onnx" if self._precision == "int8" else family_of(self.choice.engine)
+        family = "onnx" if self._precision == "int8" else family_of(self._chosen.engine)
         return model_files(self._card, family, model_dir=self._model_dir)
 
     @cached_property
     def _text_files(self) -> ModelFiles:
-        family = family_of(self.choice.engine)
+        family = family_of(self._chosen.engine)
         return model_files(self._card, family, text=True, vision=False, model_dir=self._model_dir)
 
 
@@ -212,7 +224,7 @@ class ClipEncoder(VisionEncoder):
         if self._card.text is None:
             raise InputError(f"{model!r} knows no texts: make it with VisionEncoder({model!r})")
         self._settings = self._card.text
-        self._text = _Tower(lambda: start(self.choice.engine, self._job("text")))
+        self._text = _Tower(lambda: start(self._chosen.engine, self._job("text")))
 
     @property
     def text_settings(self) -> TextSettings:
@@ -281,6 +293,11 @@ class _Tower:
         """Bytes held; 0 when it is not loaded."""
         with self._lock:
             return 0 if self._engine is None else self._engine.memory()
+
+    def device(self) -> str:
+        """What the loaded network runs on; empty when it is not loaded. Does not wait for a run or a load."""
+        engine = self._engine
+        return "" if engine is None else engine.device
 
     def unload(self) -> None:
         """Forget the network."""

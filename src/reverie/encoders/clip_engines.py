@@ -144,7 +144,11 @@ ENGINES: Mapping[str, _Kind] = {
         "reverie.encoders.onnx_engine", "OnnxEngine", "onnxruntime", "onnx", 'pip install "reverie[clip]"'
     ),
     "openvino": _Kind(
-        "reverie.encoders.openvino_engine", "OpenVinoEngine", "openvino", "onnx", "pip install openvino"
+        "reverie.encoders.openvino_engine",
+        "OpenVinoEngine",
+        "openvino",
+        "onnx",
+        'pip install "reverie[clip]" openvino',
     ),
     "torch": _Kind(
         "reverie.encoders.torch_engine", "TorchEngine", "torch", "torch", 'pip install "reverie[clip-torch]"'
@@ -244,7 +248,7 @@ def choose(variant: str = "", threads: int | None = None) -> Choice:
         MissingDependencyError: The engine, or every engine, is not installed.
     """
     engine, precision = parse(variant)
-    count = default_threads() if threads is None else _positive(threads, "threads")
+    count = default_threads() if threads is None else _as_threads(threads, "threads")
     if engine is not None:
         why = f"{engine} was asked for"
     else:
@@ -270,7 +274,7 @@ def _pick(precision: str | None) -> tuple[str, str]:
         )
     names = [name for name, able in _ABLE.items() if precision in able]
     raise MissingDependencyError(
-        f"{precision} needs {' or '.join(names)}, and neither is installed: {ENGINES[names[-1]].install}"
+        f"{precision} needs {' or '.join(names)}, and neither is installed: {ENGINES['openvino'].install}"
     )
 
 
@@ -380,21 +384,24 @@ def _module(engine: str) -> Any:
 def default_threads() -> int:
     """REVERIE_THREADS, or the processor's cores that this process may use, 8 at most.
 
+    A number that is given is cut at what the processor runs at once.
+
     Raises:
         InputError: REVERIE_THREADS is not a positive whole number.
     """
     named = os.environ.get("REVERIE_THREADS", "")
-    return _positive(named, "REVERIE_THREADS") if named else min(_cores(), _MOST_THREADS)
+    return _as_threads(named, "REVERIE_THREADS") if named else min(_cores(), _MOST_THREADS)
 
 
-def _positive(value: object, what: str) -> int:
+def _as_threads(value: object, what: str) -> int:
+    """A number that somebody gave, cut at what the processor runs at once: the others would only wait."""
     try:
         count = int(str(value))
     except ValueError:
         count = 0
     if count < 1 or isinstance(value, bool):
         raise InputError(f"{what} must be a whole number from 1 up, got {value!r}")
-    return count
+    return min(count, os.cpu_count() or 1)
 
 
 def _cores() -> int:

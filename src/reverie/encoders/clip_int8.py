@@ -41,8 +41,8 @@ _MOST_CALIBRATION = 128
 _THRESHOLD = 0.7  # the specification's
 _TOP = 5
 _MAKERS = {
-    "openvino": ("reverie.encoders.openvino_int8", 'pip install "reverie[clip-int8]"'),
-    "onnxruntime": ("reverie.encoders.onnx_engine", 'pip install "reverie[clip]" onnx'),
+    "openvino": ("reverie.encoders.openvino_int8", 'pip install "reverie[clip]" openvino'),
+    "onnxruntime": ("reverie.encoders.onnx_engine", 'pip install "reverie[clip-int8]"'),
 }
 
 
@@ -117,7 +117,8 @@ def quantise(
         model: Name of a model card.
         frames: At least 8 pictures like those that will be encoded, each ``(h, w, 3)`` uint8 RGB; 100 or
             more are better.
-        engine: ``"openvino"`` (nncf, calibrated) or ``"onnxruntime"`` (dynamic: the pictures only check it).
+        engine: ``"openvino"`` (scales of channels from the pictures) or ``"onnxruntime"`` (the pictures only
+            check it).
         model_dir: As for the encoder.
         accept: Keep it even when it is worse than `LEAST_COSINE`.
 

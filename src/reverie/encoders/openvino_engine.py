@@ -1,8 +1,8 @@
 """The engine OpenVINO: the fastest on x86 processors, in fp32, bf16 or int8.
 
-The first start reads the ONNX file, keeps the one output that is used and writes the network in OpenVINO's
-own format under the user's cache folder (as large as the ONNX file). Later starts map that file into
-memory and take half the time. The folder may be deleted at any time.
+The first start reads the ONNX file, leaves out what the one output that is used does not need and writes
+the network in OpenVINO's own format under the user's cache folder (as large as the ONNX file). Later starts
+map that file into memory and take half the time. The folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_dir
 
 from reverie.encoders.clip_engines import EngineFacts, bf16_pays
+from reverie.encoders.openvino_tail import first_token, only_the_first_token
 from reverie.errors import ModelCorruptError, ModelError
 from reverie.storage import flush_file, partial_name
 
@@ -32,7 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["OpenVinoEngine", "cut", "facts"]
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+_GROUP = 128  # int8: values of a token that share a scale; smaller is slower, larger less accurate
 _LARGE = 1 << 16  # bytes: smaller constants may be anywhere
+_CLOSE = 1e-5  # of the largest number of a vector
+_FORM = 2  # of kept networks; another number has them made anew
 
 
 def facts() -> EngineFacts:
@@ -67,6 +72,7 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": job.threads,
             "INFERENCE_PRECISION_HINT": _HINTS[job.precision],
             "ENABLE_CPU_PINNING": False,  # two processes pinned to the same cores would wait for each other
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": _GROUP if job.precision == "int8" else 0,
         }
         core = openvino.Core()
         self._bytes = job.network.stat().st_size
@@ -91,7 +97,7 @@ class OpenVinoEngine:
         if self._unpacked is not None:  # the first run packed what the compiler had left
             _let_go(self._unpacked)
             self._unpacked = None
-        own: NDArray[np.float32] = np.array(found if found.ndim == 2 else found[:, 0], dtype=np.float32)
+        own: NDArray[np.float32] = np.array(found, dtype=np.float32)
         return own
 
     def memory(self) -> int:
@@ -99,20 +105,49 @@ class OpenVinoEngine:
         return self._bytes
 
 
-def cut(core: openvino.Core, network: Path, output: str) -> openvino.Model:
-    """Read a network and keep only what one output needs.
+def cut(core: openvino.Core, network: Path, output: str, row: Sequence[int] | None = None) -> openvino.Model:
+    """Read a network and keep only what one output needs: of hidden states the class token.
+
+    Args:
+        core: OpenVINO.
+        network: An ONNX file.
+        output: Name of the output: vectors ``(n, d)``, or hidden states ``(n, tokens, d)``.
+        row: Shape of one picture. With it the other tokens are left out wherever they are not needed (see
+            `only_the_first_token`), if a random input shows that the vectors stay as they were.
+
+    Returns:
+        A network whose one output is ``(n, d)``.
 
     Raises:
-        ModelCorruptError: It cannot be read, or has no such output.
+        ModelCorruptError: It cannot be read, has no such output, or does not take such pictures.
     """
     try:
         model = core.read_model(network)
         names = [name for each in model.outputs for name in each.names]
-        if output in names:
-            return openvino.Model([model.output(output)], model.get_parameters(), model.friendly_name)
+        if output not in names:
+            raise ModelCorruptError(f"{str(network)!r} has no output {output!r}, only {', '.join(names)}")
+        vectors = first_token(model.output(output).get_node().input_value(0))
+        model = openvino.Model([vectors], model.get_parameters(), model.friendly_name)
+        return model if row is None else _shortened(core, model, row)
     except RuntimeError as exc:
         raise ModelCorruptError(f"OpenVINO cannot read {str(network)!r}: {exc}") from exc
-    raise ModelCorruptError(f"{str(network)!r} has no output {output!r}, only {', '.join(names)}")
+
+
+def _shortened(core: openvino.Core, model: openvino.Model, row: Sequence[int]) -> openvino.Model:
+    """The network for pictures of one size, without unused tokens if its vectors are the same without."""
+    model.reshape([-1, *row])
+    short = model.clone()
+    if not only_the_first_token(short):
+        return model
+    values = np.random.default_rng(0).standard_normal((2, *row)).astype(np.float32)
+    whole, found = (_vectors(core, each, values) for each in (model, short))
+    close = whole.shape == found.shape and np.abs(whole - found).max() <= _CLOSE * np.abs(whole).max()
+    return short if close else model
+
+
+def _vectors(core: openvino.Core, model: openvino.Model, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return np.array(compiled.create_infer_request().infer([values])[0])
 
 
 def _network(core: openvino.Core, job: Job) -> openvino.Model:
@@ -122,20 +157,26 @@ def _network(core: openvino.Core, job: Job) -> openvino.Model:
     folder = Path(user_cache_dir("reverie", appauthor=False)) / "openvino" / _key(job)
     kept = folder / "network.xml"
     if not kept.exists():
-        model = cut(core, job.network, job.output)
+        model = cut(core, job.network, job.output, _row(job))
         if not _keep(model, folder):
             return model
     try:
         return core.read_model(kept)
     except RuntimeError:
         shutil.rmtree(folder, ignore_errors=True)  # cut short by a full disk or a power cut
-        return cut(core, job.network, job.output)
+        return cut(core, job.network, job.output, _row(job))
+
+
+def _row(job: Job) -> tuple[int, ...] | None:
+    """Shape of one picture of the model; None for texts, whose vector is taken where each text ends."""
+    side = job.card.preprocessing.crop or job.card.preprocessing.size
+    return (3, side, side) if job.tower == "vision" else None
 
 
 def _key(job: Job) -> str:
     path = job.network.resolve()
     facts = path.stat()
-    what = f"{path}|{facts.st_size}|{facts.st_mtime_ns}|{job.output}"
+    what = f"{path}|{facts.st_size}|{facts.st_mtime_ns}|{job.output}|{_FORM}"
     return f"{job.card.name}-{job.tower}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
 
 

@@ -258,13 +258,16 @@ CARDS: Mapping[str, ModelCard] = MappingProxyType({card.name: card for card in (
 """Every card by name."""
 
 
+_SHORT = {"clip": "clip-vit-b32"}  # what people say; the encoders of the registry have it too
+
+
 def card_of(name: str) -> ModelCard:
-    """The card of a name.
+    """The card of a name; ``"clip"`` is ``"clip-vit-b32"``.
 
     Raises:
         UnknownNameError: There is none; the message lists the names that exist.
     """
-    card = CARDS.get(name)
+    card = CARDS.get(_SHORT.get(name, name))
     if card is None:
         raise UnknownNameError(f"no model is called {name!r}; there are: {', '.join(CARDS)}")
     return card

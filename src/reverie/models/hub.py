@@ -26,8 +26,7 @@ from typing import IO, Any, TypeVar
 import filelock
 from huggingface_hub import HfApi, constants, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is in no __all__
-    HfHubHTTPError,
-    HTTPError,  # of its transport: requests before 1.0, httpx, httpx2 from 2.0
+    HTTPError,  # its transport's, be it requests (before 1.0), httpx or httpx2 (from 2.0)
     OfflineModeIsEnabled,
 )
 from huggingface_hub.file_download import are_symlinks_supported, http_get, repo_folder_name
@@ -53,11 +52,7 @@ _CHUNK = 1 << 20  # bytes between two reports, and what a broken connection lose
 _LOOK_AGAIN = 0.5  # seconds between two looks at a file that another process downloads
 _BARS = "huggingface_hub.http_get"
 _ONE_TRANSFER = threading.Lock()  # a transfer changes settings that all of huggingface_hub shares
-_UNREACHABLE = {
-    "ConnectError",
-    "ConnectTimeout",
-    "ConnectionError",
-}  # of httpx and httpx2, the same, requests
+_UNREACHABLE = {"ConnectError", "ConnectTimeout", "ConnectionError"}  # httpx: the first two; requests
 _BUSY = {408, 429, 500, 502, 503, 504}
 _REFUSED = {401, 403}
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -358,15 +353,16 @@ def _settings() -> Iterator[None]:
 
 
 def _status(exc: BaseException) -> int:
-    return int(exc.response.status_code) if isinstance(exc, HfHubHTTPError) else 0
+    """The HTTP status an error is about, 0 for none; before 1.0 some are requests' own, not the Hub's."""
+    return int(getattr(getattr(exc, "response", None), "status_code", 0))
 
 
 def _passes(exc: BaseException) -> bool:
     """Whether the same request may succeed in a moment."""
     if isinstance(exc, OfflineModeIsEnabled) or type(exc).__name__ in _UNREACHABLE:
         return False
-    if isinstance(exc, HfHubHTTPError):
-        return _status(exc) in _BUSY
+    if status := _status(exc):
+        return status in _BUSY
     return getattr(exc, "errno", None) not in _DISK
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from reverie.errors import ModelNotFoundError
+from reverie.errors import ModelCorruptError, ModelNotFoundError
 from reverie.models import receipts
 from reverie.models.cards import ModelCard, Source
 
@@ -18,12 +18,16 @@ STAMP = 8
 _SAME_WEIGHTS = {"pytorch_model.bin": "model.safetensors", "model.safetensors": "pytorch_model.bin"}
 """Two forms in which transformers keeps weights, and reads either."""
 
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 def local_paths(card: ModelCard, source: Source, names: Sequence[str], given: Path) -> dict[str, Path]:
     """Where each file is in a folder laid out as the repository, or flat; a file is the vision network.
 
     Raises:
-        ModelNotFoundError: The folder or a file in it is not there; the message says what was looked for.
+        ModelNotFoundError: The folder or a file in it is not there or cannot be read; the message says what
+            was looked for.
+        ModelCorruptError: A file is empty, or only stands for one that git did not fetch.
     """
     given = given.expanduser()
     if not given.exists():
@@ -38,7 +42,10 @@ def local_paths(card: ModelCard, source: Source, names: Sequence[str], given: Pa
             f"{str(folder)!r} lacks {' and '.join(_tried(name) for name in missing)}, "
             f"needed for the model {card.name!r} (files of {source.repo})"
         )
-    return {name: path for name, path in found.items() if path is not None}
+    there = {name: path for name, path in found.items() if path is not None}
+    for path in there.values():
+        _check_begin(path)
+    return there
 
 
 def local_stamp(card: ModelCard, family: str, source: Source, paths: dict[str, Path]) -> str:
@@ -55,6 +62,21 @@ def local_stamp(card: ModelCard, family: str, source: Source, paths: dict[str, P
     record = receipts.load(card.name, family, source).files.get(network)
     own = {source.sha256.get(network, ""), record.sha256 if record else ""}
     return "" if digest in own else digest[:STAMP]
+
+
+def _check_begin(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_POINTER))
+    except OSError as exc:
+        raise ModelNotFoundError(f"cannot read {str(path)!r}: {exc.strerror}") from exc
+    if not head:
+        raise ModelCorruptError(f"{str(path)!r} is empty: copy or download it again")
+    if head == _POINTER:
+        raise ModelCorruptError(
+            f"{str(path)!r} is the pointer that git keeps in place of a large file: run `git lfs pull` in "
+            "its folder, or copy the file itself there"
+        )
 
 
 def _in(folder: Path, name: str) -> Path | None:
