@@ -38,10 +38,10 @@ def main() -> int:
         print(f"{script.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
         found = [line for line in done.stdout.splitlines() if line.startswith("| ")]
         rows += [line for line in found if line not in TABLE_HEAD]
-        if not found or done.returncode:
-            others.append(
-                f"`{script.name}`, exit status {done.returncode}\n\n```text\n{done.stdout.strip()}\n```"
-            )
+        rest = [line for line in done.stdout.splitlines() if not line.startswith(("| ", "- "))]
+        if any(rest) or done.returncode:
+            text = "\n".join(rest).strip()
+            others.append(f"`{script.name}`, exit status {done.returncode}\n\n```text\n{text}\n```")
         failed = failed or done.returncode != 0
     print("\n".join([header(options.folder), "", *TABLE_HEAD, *rows, *(f"\n{text}" for text in others)]))
     return int(failed or any("MISSED" in row for row in rows))

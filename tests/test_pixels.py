@@ -326,7 +326,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_is_no_image(tmp_path: Path) -> None:
     """The message says that it is a folder."""
-    with pytest.raises(ImageError, match=r"is a folder, not an image file$"):
+    with pytest.raises(ImageError, match=r"is a folder, not an image file: name the files in it$"):
         to_pixels(tmp_path)
 
 

@@ -98,7 +98,7 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
             raise ImageError(f"{os.fspath(path)!r} is empty (0 bytes)") from exc
         raise ImageError(f"{os.fspath(path)!r} is not an image that Pillow can read") from exc
     except IsADirectoryError as exc:
-        raise ImageError(f"{os.fspath(path)!r} is a folder, not an image file") from exc
+        raise ImageError(f"{os.fspath(path)!r} is a folder, not an image file: name the files in it") from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise ImageError(_too_large(repr(os.fspath(path)), str(exc))) from exc
     except BROKEN_IMAGE as exc:

@@ -121,6 +121,7 @@ def test_a_batch_is_its_frames_one_by_one() -> None:
     """Frames of any sizes together: one new array in C order, each part as if alone."""
     frames = [noise(40, 50), noise(50, 40), noise(12, 12), noise(1, 1)]
     batch = preprocess(frames, SMALL)
+    assert preprocess(frames, SMALL, threads=3).tobytes() == batch.tobytes()
     assert (batch.shape, batch.dtype, batch.flags.c_contiguous) == ((4, 3, 10, 10), np.float32, True)
     for row, frame in zip(batch, frames, strict=True):
         assert row.tobytes() == preprocess([frame], SMALL).tobytes()

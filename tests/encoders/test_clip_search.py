@@ -26,7 +26,7 @@ def network(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny-clip")
     model = tiny_clip(folder)
     write_clip_tokenizer(folder)
-    return folder, model, AutoTokenizer.from_pretrained(folder)
+    return folder, model, AutoTokenizer.from_pretrained(folder, clean_up_tokenization_spaces=False)
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,10 @@ def gemma_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pairs(clip_words: Path, gemma_words: Path):
     """Our tokenizer and transformers', for each kind."""
     return {
-        settings.context: (ClipTokenizer(path, settings), AutoTokenizer.from_pretrained(path.parent))
+        settings.context: (
+            ClipTokenizer(path, settings),
+            AutoTokenizer.from_pretrained(path.parent, clean_up_tokenization_spaces=False),
+        )
         for path, settings in ((clip_words, CLIP), (gemma_words, SIGLIP))
     }
 

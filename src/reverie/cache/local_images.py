@@ -142,7 +142,7 @@ def _file_bytes(name: str) -> bytes:
     except ValueError as exc:  # a zero character
         raise ImageNotFoundError(f"{name!r} is not the name of a file: {exc}") from exc
     except IsADirectoryError as exc:
-        raise ImageError(f"{name!r} is a folder, not an image file") from exc
+        raise ImageError(f"{name!r} is a folder, not an image file: name the files in it") from exc
     except OSError as exc:
         raise StorageError(f"cannot read {name!r}: {exc.strerror or exc}") from exc
     if not data:

@@ -192,7 +192,8 @@ def search(
     """The entries that a text describes, or a sum of texts and pictures.
 
     TEXT and each ITEM is a text, an image file or an ID; WEIGHT is 1 unless given. A picture weighs
-    more than a text: reverie cache search --plus cache_00007 --plus wings:3 --minus city:3
+    more than a text: reverie cache search --plus cache_00007 --plus wings:3 --minus city:3. Where an
+    ITEM itself ends in a colon and a number, write its weight too: --plus 16:9:1
 
     Texts need an encoder that knows them (clip). The cosine of a text and a picture that fits is far
     below that of two pictures (about .3 with CLIP); compare it with the others of its list.

@@ -189,7 +189,7 @@ def quantise(
     """Make the network behind clip:int8: faster, and not exact.
 
     It is calibrated on three quarters of the pictures and checked against fp32 on the others. Similarities
-    of int8 vectors differ by some hundredths, so they carry a name of their own and never mix with others.
+    of int8 vectors differ a little, so they carry a name of their own and never mix with others.
     """
     from reverie.cli.quantising import facts_of, quantised, record
 

@@ -144,7 +144,8 @@ class VisionEncoder:
             ModelError: The weights are damaged, or the engine cannot run them.
         """
         checked = [to_pixels(frame) for frame in frames]
-        return self._encoded(self._vision, checked, lambda some: preprocess(some, self._card.preprocessing))
+        settings = self._card.preprocessing
+        return self._encoded(self._vision, checked, lambda some: preprocess(some, settings, self.threads))
 
     def load(self) -> None:
         """Load the network for pictures now, downloaded if need be. Raises what `encode_batch` raises."""

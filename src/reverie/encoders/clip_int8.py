@@ -1,9 +1,9 @@
 """Make an int8 network on the user's own pictures, and measure what it costs before it is used.
 
-int8 is about twice as fast as the next precision on processors that have it, and moves similarities: by
-.02 to .05 for single pairs in trained CLIP. Whether that matters depends on the pictures, so part of them
-is held out and encoded both ways; the report says how far similarities moved and how many pairs changed
-sides of the specification's threshold .7.
+int8 is two to three times as fast as the next precision on processors that have it, and moves similarities.
+How far, and whether that matters, depends on the weights and the pictures, so part of the pictures is held
+out and encoded both ways; the report says how far similarities moved and how many pairs changed sides of the
+specification's threshold .7.
 """
 
 from __future__ import annotations

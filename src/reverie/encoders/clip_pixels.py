@@ -18,7 +18,9 @@ dark edges may differ by a few levels.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from math import ceil, floor
 from typing import TYPE_CHECKING
@@ -41,7 +43,7 @@ _FILTERS = {"bilinear": (Image.Resampling.BILINEAR, 1), "bicubic": (Image.Resamp
 """Name to Pillow's filter and its radius in pixels of the smaller picture."""
 
 
-def preprocess(frames: Sequence[Pixels], settings: Preprocessing) -> NDArray[np.float32]:
+def preprocess(frames: Sequence[Pixels], settings: Preprocessing, threads: int = 1) -> NDArray[np.float32]:
     """What the network takes for n frames.
 
     Args:
@@ -49,6 +51,7 @@ def preprocess(frames: Sequence[Pixels], settings: Preprocessing) -> NDArray[np.
         settings: Of the model. With ``crop`` the shortest edge becomes ``size`` and the centre is
             cut out (a crop beyond the picture is filled with black); without, the picture is
             squashed to ``size`` by ``size``.
+        threads: How many frames are worked on at once, at least 1; the result is the same.
 
     Returns:
         ``(n, 3, s, s)`` float32, a new array in C order, s being ``crop`` or else ``size``; channel c
@@ -57,8 +60,16 @@ def preprocess(frames: Sequence[Pixels], settings: Preprocessing) -> NDArray[np.
     side = settings.crop or settings.size
     batch = np.empty((len(frames), 3, side, side), dtype=np.float32)
     levels = _levels(tuple(settings.mean), tuple(settings.std))
-    for planes, frame in zip(batch, frames, strict=True):
+
+    def put(planes: NDArray[np.float32], frame: Pixels) -> None:
         _fill(planes, np.asarray(_resized(frame, settings)), levels)
+
+    if min(threads, len(frames)) < 2:
+        for planes, frame in zip(batch, frames, strict=True):
+            put(planes, frame)
+        return batch
+    with ThreadPoolExecutor(min(threads, len(frames)), thread_name_prefix="reverie-resize") as pool:
+        deque(pool.map(put, batch, frames), maxlen=0)  # raises what a thread raised
     return batch
 
 
