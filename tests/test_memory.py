@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from reverie import CacheManager, ImageMemory
+from reverie.admission import AdmissionRate, MaximumSimilarity
 from reverie.errors import (
     CacheClosedError,
     CacheFullError,
@@ -183,6 +184,74 @@ def test_threads_share_a_memory(memory):
     assert len(left) == 5
     assert sorted(gone + left) == sorted(ids)
     assert max(len(k.evicted) for k in kept) == 1
+
+
+# ------------------------------------------------------------------------------ outcome, admission
+
+
+def test_the_outcome_says_what_happened(tmp_path):
+    """New while there is room; then it replaced others, which are named."""
+    with ImageMemory(tmp_path, 1, MeanColour()) as memory:
+        first, second = memory.remember(flat(1)), memory.remember(flat(200))
+    assert (first.outcome, first.evicted, first.reason) == ("new", (), "")
+    assert (second.outcome, second.evicted, second.reason) == ("replaced", (first.cache_id,), "")
+
+
+def test_a_frame_that_is_not_admitted_touches_nothing(tmp_path):
+    """No id, no eviction, no byte on the disk; the reason has the numbers."""
+    with ImageMemory(tmp_path, 1, MeanColour(), admission=MaximumSimilarity(0.99)) as memory:
+        first = memory.remember(flat(10))
+        files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        rejected = memory.remember(flat(11))
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+        third = memory.remember(flat(250, 0, 0))
+    assert (first.outcome, first.reason) == ("new", "memory is empty")
+    assert (rejected.outcome, rejected.cache_id, rejected.evicted) == ("rejected", None, ())
+    assert rejected.reason == "its highest cosine to memory is 1.000 (cache_00001), above 0.99"
+    assert rejected.embedding.encoder == "mean-colour"
+    assert (third.outcome, third.cache_id, third.evicted) == ("replaced", "cache_00002", ("cache_00001",))
+    assert third.reason.endswith("at most 0.99")
+
+
+def test_pinned_frames_are_always_admitted(tmp_path):
+    """Whoever pins a picture wants it; the controller does not count it."""
+    with ImageMemory(tmp_path, admission=AdmissionRate(), encoder=MeanColour()) as memory:
+        kept = [memory.remember(flat(10), pinned=True) for _ in range(3)]
+        assert [each.outcome for each in kept] == ["new"] * 3
+        assert memory.admission.state()["seen"] == []
+
+
+def test_admission_compares_with_vectors_of_the_same_encoder(tmp_path):
+    """Entries of another are no reason to reject, nor an error."""
+    with ImageMemory(tmp_path, admission=MaximumSimilarity(), encoder=MeanColour()) as memory:
+        memory.cache.add(flat(10), embedding=[1.0, 0.0], encoder="another")
+        assert memory.remember(flat(10)).outcome == "new"
+        assert memory.remember(flat(10)).outcome == "rejected"
+
+
+def test_an_admission_goes_on_where_it_was(tmp_path):
+    """Its state, saved and restored between two openings, gives what one opening gives."""
+    shades = [int(shade) for shade in np.random.default_rng(0).integers(0, 255, 40)]
+    with ImageMemory(tmp_path / "whole", encoder=MeanColour(), admission=AdmissionRate(0.4)) as memory:
+        whole = [memory.remember(flat(shade)).cache_id for shade in shades]
+    parts, saved = [], None
+    for half in (shades[:20], shades[20:]):
+        with ImageMemory(tmp_path / "parts", encoder=MeanColour(), admission=AdmissionRate(0.4)) as memory:
+            if saved is not None:
+                memory.admission.restore(saved)
+            parts += [memory.remember(flat(shade)).cache_id for shade in half]
+            saved = memory.admission.state()
+    assert parts == whole
+    assert None in whole
+
+
+def test_a_memory_that_keeps_diversity(tmp_path):
+    """`eviction="rke"` reaches the cache: a colour that was seen once outlives many like another."""
+    with ImageMemory(tmp_path, 4, MeanColour(), eviction="rke") as memory:
+        rare = [memory.remember(flat(*colour)).cache_id for colour in ((250, 0, 0), (0, 250, 0))]
+        for shade in range(12):
+            memory.remember(flat(shade, 0, 250))
+        assert set(rare) <= set(memory.cache.ids())
 
 
 # ------------------------------------------------------------------------------------- recall

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from reverie.entry import CacheEntry
     from reverie.errors import ReverieError
     from reverie.loop.driver import DreamLoop
-    from reverie.loop.injector import Injection, Injector
+    from reverie.loop.injector import Injector
+    from reverie.loop.observed import Injection
     from reverie.memory import ImageMemory
 
 __all__ = [
@@ -37,7 +38,7 @@ _HOMES = {
     "CacheManager": "reverie.cache.manager",
     "DreamLoop": "reverie.loop.driver",
     "ImageMemory": "reverie.memory",
-    "Injection": "reverie.loop.injector",
+    "Injection": "reverie.loop.observed",
     "Injector": "reverie.loop.injector",
     "ReverieError": "reverie.errors",
 }

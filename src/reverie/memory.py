@@ -8,8 +8,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias
 
+from reverie.admission import Admission
 from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.cache.manager import CacheManager
 from reverie.entry import CacheEntry
@@ -19,7 +20,10 @@ from reverie.protocols import Encoder
 from reverie.reindex import Reindexing, ReindexReport
 from reverie.vectors import Embedding, EmbeddingSet, as_embedding
 
-__all__ = ["ImageMemory", "Remembered"]
+__all__ = ["ImageMemory", "Outcome", "Remembered"]
+
+Outcome: TypeAlias = Literal["new", "replaced", "rejected"]
+"""What became of a frame: stored beside all others, stored in the place of some, or not stored."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,14 +31,18 @@ class Remembered:
     """What became of a frame.
 
     Attributes:
-        cache_id: Its id in the cache.
+        cache_id: Its id in the cache; None when it was rejected, which only an admission does.
         embedding: ``(d,)`` unit vector, stamped with its encoder.
         evicted: Ids that had to go for it.
+        outcome: ``new``, ``replaced`` (others went for it: `evicted`) or ``rejected`` (it was not stored).
+        reason: What the admission said of it, one sentence with numbers; empty when none was asked.
     """
 
-    cache_id: str
+    cache_id: str | None
     embedding: Embedding
     evicted: tuple[str, ...] = ()
+    outcome: Outcome = "new"
+    reason: str = ""
 
 
 class ImageMemory:
@@ -46,11 +54,13 @@ class ImageMemory:
         max_size: Most entries; None is unbounded. Not used with an open `CacheManager`.
         encoder: A registered name, an `Encoder`, or an `AestheticMatcher` made with options of its own.
         seed: Makes random choices repeatable.
+        admission: Which frames are stored, such as `reverie.admission.MaximumSimilarity`; None stores all.
         **options: Further arguments of `CacheManager`: ``eviction``, ``index``, ``max_bytes``...
 
     Attributes:
         cache: The `CacheManager`.
         matcher: The `AestheticMatcher`.
+        admission: As given.
 
     Raises:
         InputError: Options of a new cache together with an open one.
@@ -65,6 +75,8 @@ class ImageMemory:
         max_size: int | None = 75,
         encoder: str | Encoder | AestheticMatcher = "descriptor",
         seed: int | None = None,
+        *,
+        admission: Admission | None = None,
         **options: Any,
     ) -> None:
         if not isinstance(encoder, AestheticMatcher):
@@ -72,6 +84,8 @@ class ImageMemory:
         self.matcher = encoder
         self._seed = seed
         self._reindexing: Reindexing | None = None
+        self.admission = admission
+        self._judging = threading.Lock()
         if isinstance(cache, CacheManager):
             if options:
                 raise InputError(f"the cache is open already: give {', '.join(options)} to CacheManager")
@@ -96,7 +110,10 @@ class ImageMemory:
         parents: Sequence[str] = (),
         pinned: bool = False,
     ) -> Remembered:
-        """Encode a frame and store it; when this returns, it is on the disk.
+        """Encode a frame and store it if it is admitted; when this returns, it is on the disk.
+
+        An admission compares it with what is in memory now: frames that several threads remember at the same
+        time do not see each other. A rejected frame touches nothing.
 
         Args:
             frame: A path, a PIL image or an ``(h, w, 3)`` uint8 array.
@@ -105,7 +122,7 @@ class ImageMemory:
             embedding: Its vector, when the caller has it already; one without a stamp is taken as
                 this memory's encoder's.
             parents: Ids of the entries it was made from.
-            pinned: Whether eviction may never take it.
+            pinned: Whether eviction may never take it; such a frame is stored without asking the admission.
 
         Raises:
             ImageError: The frame cannot be used.
@@ -116,6 +133,14 @@ class ImageMemory:
             StorageError: The disk refused.
         """
         vector = self.matcher.encode_image(frame) if embedding is None else self._own(embedding)
+        reason = ""
+        if self.admission is not None and not pinned:
+            archive = self.cache.embeddings(vector.encoder)
+            with self._judging:
+                verdict = self.admission.judge(vector, archive)
+            reason = verdict.reason
+            if not verdict.admitted:
+                return Remembered(None, vector, outcome="rejected", reason=reason)
         gone = self._adding.gone = []
         try:
             cache_id = self.cache.add(
@@ -123,7 +148,7 @@ class ImageMemory:
             )
         finally:
             self._adding.gone = None
-        return Remembered(cache_id, vector, tuple(gone))
+        return Remembered(cache_id, vector, tuple(gone), "replaced" if gone else "new", reason)
 
     def _own(self, embedding: Embedding) -> Embedding:
         encoder = self.matcher.encoder

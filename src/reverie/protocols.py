@@ -7,13 +7,14 @@ conformance suites in `reverie.testing` check an implementation; the registry gi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reverie.entry import Record
 from reverie.pixels import ImageLike, Pixels
@@ -30,6 +31,7 @@ __all__ = [
     "IndexBackend",
     "IndexWriter",
     "InjectionPolicy",
+    "LatentSpace",
     "Observation",
     "PastInjection",
     "Staged",
@@ -98,6 +100,17 @@ class Generator(Protocol):
             strength: 0 keeps the frame, 1 forgets it.
             seed: All randomness of this step; the same arguments give the same bytes.
         """
+
+
+@runtime_checkable
+class LatentSpace(Protocol):
+    """What a generator may offer besides: pictures to its latents and back, to blend there."""
+
+    def encode(self, pixels: Pixels) -> NDArray[np.float32]:
+        """The latent of a frame of the generator's size, of any shape, always the same."""
+
+    def decode(self, latent: NDArray[np.float32]) -> Pixels:
+        """The frame of a latent, ``(h, w, 3)`` uint8 RGB."""
 
 
 # ------------------------------------------------------------------------- cache: the index
@@ -287,19 +300,42 @@ class ImageStore(Protocol):
 
 
 class EvictionPolicy(Protocol):
-    """Which entry goes first. Sees every entry that may be evicted; pinned ones are kept from it."""
+    """Which entry goes first. A pure function of what it was told and of its options: no clock, no file.
 
-    def insert(self, brief: Brief) -> None:
-        """An entry may be evicted from now on."""
+    Attributes:
+        needs_vectors: Whether it looks at vectors. Then it is told of every entry, pinned ones too: they
+            count, but are never named. Otherwise no vector is read for it, and pinned entries are kept
+            from it.
+    """
+
+    needs_vectors: bool
+
+    def insert(self, brief: Brief, embedding: Embedding | None = None) -> None:
+        """An entry is there from now on; or, when its id is known, this is its brief from now on.
+
+        Args:
+            brief: The entry.
+            embedding: Its unit vector; None for a policy that needs none, for an entry without one, and
+                for a known entry whose vector stays as it is.
+        """
 
     def touch(self, cache_id: str, used_ns: int) -> None:
         """An entry was used."""
 
     def discard(self, cache_id: str) -> None:
-        """An entry is gone or pinned; an unknown id is fine."""
+        """An entry is gone (or pinned, for a policy without vectors); an unknown id is fine."""
 
-    def ranking(self) -> Iterator[str]:
-        """Ids in the order in which they would be evicted; asking changes nothing."""
+    def ranking(self, skip: Collection[str] = ()) -> Iterator[str]:
+        """Ids in the order in which they would be evicted; asking changes no later answer.
+
+        What comes second is what would go first once the first is gone. Only the first is cheap.
+
+        Args:
+            skip: Ids that are not to be named, though they count.
+        """
+
+    def state(self) -> Mapping[str, Any]:
+        """Options with which a new policy, told of the same entries, goes on exactly as this one."""
 
 
 # --------------------------------------------------------------------------- loop: injection
@@ -307,10 +343,17 @@ class EvictionPolicy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PastInjection:
-    """An injection that happened: at which frame, of which entry."""
+    """An injection that happened.
+
+    Attributes:
+        frame: The frame it was decided at.
+        cache_id: The entry; None for a picture that was imagined (see `Decision.reheat`).
+        ended: The frame at which the loop had arrived, or gave up; ``frame`` for a cut.
+    """
 
     frame: int
-    cache_id: str
+    cache_id: str | None
+    ended: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +368,12 @@ class Observation:
         own_id: Id under which this frame was kept; None when it was not.
         measures: What the monitor says of the loop, by name.
         past: Earlier injections, oldest first.
+        kept: Of the frames that were kept: id in memory to number of the frame.
+        pinned: Ids in memory that eviction may never take: the seeds.
+        depths: Id in memory to generations of frames between it and a picture from outside; what is
+            missing has 0.
+        unrelated: Cosine of unrelated pictures with this encoder: thresholds are counted from there.
+        towards: ``(d,)`` unit vector of a text or picture that the loop is to tend to.
     """
 
     frame: int
@@ -334,6 +383,11 @@ class Observation:
     own_id: str | None = None
     measures: Mapping[str, float] = field(default_factory=dict)
     past: Sequence[PastInjection] = ()
+    kept: Mapping[str, int] = field(default_factory=dict)
+    pinned: Collection[str] = frozenset()
+    depths: Mapping[str, float] = field(default_factory=dict)
+    unrelated: float = 0.03
+    towards: Embedding | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,16 +399,28 @@ class Decision:
         reason: One sentence a person understands.
         similarity: Cosine of that memory to the frame; None without injection.
         numbers: What the decision was made from, for the journal.
+        reheat: Rather imagine something new: the strength, in (0, 1], at which the generator is to make a
+            picture that is not shown, for the loop to go to. Where nothing can be imagined, or nothing
+            newer than the memory came of it, the memory is taken; None for memories only.
+        freshness: How new the memory would be: what is imagined has to be newer.
+        via: Memories to pass on the way, in order.
     """
 
     cache_id: str | None
     reason: str
     similarity: float | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
+    reheat: float | None = None
+    freshness: float = 0.0
+    via: tuple[str, ...] = ()
 
 
 class InjectionPolicy(Protocol):
-    """Whether to inject a memory, and which. Pure: the same observation and rng state, the same decision."""
+    """Whether to inject a memory, and which. Pure: the same observation and rng state, the same decision.
+
+    How is not its business, but it may say what suits it: an attribute ``transition``
+    (`reverie.loop.transition.TransitionSettings`); without it the memory is the next input, in a cut.
+    """
 
     @property
     def name(self) -> str:

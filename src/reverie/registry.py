@@ -38,6 +38,10 @@ def _model(name: str, kind: str = "ClipEncoder") -> _Part:
     return _Part(f"reverie.encoders.clip:{kind}", _CLIP, {"model": name}, variants=True)
 
 
+def _preset(name: str) -> _Part:
+    return _Part("reverie.loop.presets:policy", options={"preset": name})
+
+
 _BUILT_IN: dict[str, dict[str, _Part]] = {
     "encoders": {
         "clip": _model("clip-vit-b32"),
@@ -59,12 +63,18 @@ _BUILT_IN: dict[str, dict[str, _Part]] = {
     },
     "evictions": {
         "lru": _Part("reverie.cache.eviction:LeastRecentlyUsed"),
+        "maxmin": _Part("reverie.cache.diversity_eviction:MaxMinSwap"),
         "oldest": _Part("reverie.cache.eviction:OldestFirst"),
+        "reservoir": _Part("reverie.cache.eviction:Reservoir"),
+        "rke": _Part("reverie.cache.diversity_eviction:RkeSwap"),
     },
     "policies": {
+        "gentle": _preset("gentle"),
         "none": _Part("reverie.loop.injection:NoInjection"),
         "random": _Part("reverie.loop.injection:RandomMemory"),
+        "restless": _preset("restless"),
         "spec": _Part("reverie.loop.injection:SimilarMemory"),
+        "wander": _preset("wander"),
     },
 }
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from reverie.cache.eviction import LeastRecentlyUsed, OldestFirst
+from reverie.cache.diversity_eviction import MaxMinSwap, RkeSwap
+from reverie.cache.eviction import LeastRecentlyUsed, OldestFirst, Reservoir
 from reverie.cache.json_index import JsonIndex
 from reverie.cache.local_images import LocalImages
 from reverie.cache.sqlite_index import SqliteIndex
@@ -29,16 +31,31 @@ class TestLocalImages(ImageStoreSuite):
 
 
 class TestLeastRecentlyUsed(EvictionSuite):
-    def make(self) -> LeastRecentlyUsed:
-        return LeastRecentlyUsed()
+    def make(self, **options: Any) -> LeastRecentlyUsed:
+        return LeastRecentlyUsed(**options)
 
     def order(self, briefs: Mapping[str, Brief]) -> list[str]:
         return sorted(briefs, key=lambda cache_id: (briefs[cache_id].used_ns, briefs[cache_id].number))
 
 
 class TestOldestFirst(EvictionSuite):
-    def make(self) -> OldestFirst:
-        return OldestFirst()
+    def make(self, **options: Any) -> OldestFirst:
+        return OldestFirst(**options)
 
     def order(self, briefs: Mapping[str, Brief]) -> list[str]:
         return sorted(briefs, key=lambda cache_id: (briefs[cache_id].timestamp, briefs[cache_id].number))
+
+
+class TestReservoir(EvictionSuite):
+    def make(self, **options: Any) -> Reservoir:
+        return Reservoir(seed=7, **options)
+
+
+class TestRkeSwap(EvictionSuite):
+    def make(self, **options: Any) -> RkeSwap:
+        return RkeSwap(**options)
+
+
+class TestMaxMinSwap(EvictionSuite):
+    def make(self, **options: Any) -> MaxMinSwap:
+        return MaxMinSwap(**options)

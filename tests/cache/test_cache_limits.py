@@ -156,7 +156,7 @@ def test_an_unwritable_cache_above_its_limit_can_be_looked_at(
 
 def test_an_unknown_policy_is_named(open_cache: Open) -> None:
     """With the names that exist, before anything is created."""
-    with pytest.raises(UnknownNameError, match=r"'fifo'.*lru, oldest"):
+    with pytest.raises(UnknownNameError, match=r"'fifo'.*lru, maxmin, oldest, reservoir, rke"):
         open_cache(eviction="fifo")
 
 

@@ -23,6 +23,18 @@ class SqliteOldest(CacheModel):
     index, eviction = "sqlite", "oldest"
 
 
+class JsonMaxMin(CacheModel):
+    index, eviction = "json", "maxmin"
+
+
+class SqliteRke(CacheModel):
+    index, eviction = "sqlite", "rke"
+
+
+class SqliteReservoir(CacheModel):
+    index, eviction = "sqlite", "reservoir"
+
+
 TestJsonLru = JsonLru.TestCase
 TestJsonOldest = JsonOldest.TestCase
 TestSqliteLru = SqliteLru.TestCase
@@ -31,3 +43,10 @@ TestJsonLru.settings = TestJsonOldest.settings = settings(
     max_examples=40, stateful_step_count=30, deadline=None
 )
 TestSqliteLru.settings = TestSqliteOldest.settings = TestJsonLru.settings
+
+TestJsonMaxMin = JsonMaxMin.TestCase
+TestSqliteRke = SqliteRke.TestCase
+TestSqliteReservoir = SqliteReservoir.TestCase
+TestJsonMaxMin.settings = TestSqliteRke.settings = TestSqliteReservoir.settings = settings(
+    max_examples=20, stateful_step_count=30, deadline=None
+)

@@ -85,20 +85,20 @@ def use(dream: FakeDream, monkeypatch: pytest.MonkeyPatch) -> FakeDream:
 
 
 def test_the_defaults_of_the_contract(fake: FakeDream, reverie: Run) -> None:
-    """Without options: 300 frames, spec, strength .5, seed 0, ./dream."""
+    """Without options: 300 frames, wander, strength .5, seed 0, ./dream."""
     assert reverie("dream", "--no-report").exit_code == 0
     assert fake.settings == DreamSettings(
         out=Path("dream"),
         frames=300,
         strength=0.5,
         seed=0,
-        policy="spec",
+        policy="wander",
         seeds=None,
         generator="patches",
         encoder="descriptor",
         prompt="",
         size=128,
-        command="reverie dream --frames 300 --strength 0.5 --seed 0 --policy spec --generator patches "
+        command="reverie dream --frames 300 --strength 0.5 --seed 0 --policy wander --generator patches "
         "--encoder descriptor --size 128",
     )
 
@@ -154,7 +154,8 @@ def test_command_line_leaves_the_folder_open() -> None:
 def test_command_line_writes_flags_as_flags() -> None:
     """A flag stands alone, with dashes; one that was not given is left out."""
     assert command_line({"frames": 3, "remember_seeds": True}) == "reverie dream --frames 3 --remember-seeds"
-    assert command_line({"frames": 3, "remember_seeds": False}) == "reverie dream --frames 3"
+    assert command_line({"frames": 3, "remember_seeds": False}).endswith("--frames 3 --no-remember-seeds")
+    assert command_line({"frames": 3, "remember_seeds": None}) == "reverie dream --frames 3"
 
 
 def test_the_default_folder_is_a_free_one(own_folder: Path) -> None:
@@ -297,14 +298,14 @@ def test_a_dream_for_real(own_folder: Path, reverie: Run) -> None:
     assert any(line.startswith("Injections ") for line in lines)
     assert lines[lines.index("look at") + 1].startswith("  run/report.html ")
     kept = json.loads((own_folder / "run" / "run.json").read_text())["command"]
-    assert kept.startswith("reverie dream --frames 3 --strength 0.5 --seed 0 --policy spec ")
+    assert kept.startswith("reverie dream --frames 3 --strength 0.5 --seed 0 --policy wander ")
 
 
 def test_a_report_again(own_folder: Path, reverie: Run) -> None:
     """`report` writes what is missing; another animation on request; a folder that is no run is an error."""
-    lines = reverie("dream", *TINY, "--no-report").stdout.splitlines()
+    lines = reverie("dream", *TINY, "--no-report", "--policy", "spec").stdout.splitlines()
     assert lines[-2] == "frames and journal: ./dream"
-    assert lines[-1].endswith("reverie dream --policy random --remember-seeds")  # spec changed nothing
+    assert lines[-1].endswith("reverie dream --policy wander")  # spec changed nothing
     assert not (own_folder / "dream" / "report.html").exists()
     result = reverie("report", "dream", "--animation", "gif")
     assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "look at")
@@ -320,8 +321,24 @@ def test_stopped_early(reverie: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     use(FakeDream(finished=False), monkeypatch)
     result = reverie("dream", "--frames", "2", "--no-report")
     assert result.exit_code == 130
-    assert result.stderr.splitlines()[-1] == "stopped early; this is what there is"
+    assert result.stderr.splitlines()[-1] == "stopped early; go on with: reverie dream --resume ./dream"
     assert "Motifs" in result.stdout
+
+
+def test_a_stopped_run_is_gone_on_with(own_folder: Path, reverie: Run) -> None:
+    """`--resume` makes a run longer, keeps what it was begun with, and refuses to change that."""
+    assert reverie("dream", *TINY, "--no-report", "--out", "run").exit_code == 0
+    result = reverie("dream", "--resume", "run", "--frames", "5", "--no-report")
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (
+        0,
+        "going on in ./run (Ctrl-C stops and keeps what there is)",
+    )
+    assert (own_folder / "run" / "with" / "frames" / "000005.png").is_file()
+    refused = reverie("dream", "--resume", "run", "--strength", "0.3", "--seed", "1")
+    assert refused.exit_code == 2
+    assert "--seed, --strength: a run that is gone on with keeps what it was begun with" in refused.stderr
+    missing = reverie("dream", "--resume", "nowhere")
+    assert (missing.exit_code, "no run folder" in missing.stderr.splitlines()[-1]) == (1, True)
 
 
 @pytest.mark.usefixtures("fake")

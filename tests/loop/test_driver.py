@@ -12,7 +12,7 @@ from reverie.encoders.descriptor import DescriptorEncoder
 from reverie.errors import GenerationError, ImageError, ImageNotFoundError, InputError, StorageError
 from reverie.generators.patches import PatchGenerator
 from reverie.loop.driver import frame_seed
-from reverie.loop.injector import Spectator
+from reverie.loop.spectator import Spectator
 from reverie.pixels import fit
 
 START = scene(77)
@@ -210,7 +210,7 @@ class Blind:
     last = None
     policy_name = "blind"
 
-    def observe(self, frame, *, prompt="", generation_params=None):
+    def observe(self, frame, *, prompt="", generation_params=None, again=None):
         """Nothing."""
 
 

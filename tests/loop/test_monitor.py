@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reverie.diversity import mean_pairwise, novelty, steps, vendi
+from reverie.diversity import hard_cuts, mean_pairwise, motifs, novelty, steps, travel, vendi
 from reverie.errors import InputError
 from reverie.loop.monitor import Monitor
 from reverie.vectors import as_embedding
@@ -22,23 +22,32 @@ def observed(monitor, rows):
 
 
 def test_streaming_equals_batch(rows):
-    """Every measure at every frame is the pure measure of the right frames, bit for bit."""
+    """Every measure at every frame is the pure measure of the right frames, to rounding."""
     said = observed(Monitor(window=5, horizon=12, history=20, gap=3), rows)
     for last, measures in enumerate(said):
         seen = rows[: last + 1]
         earlier = rows[max(0, last - 20) : max(0, last - 2)]  # kept, and at least 3 frames back
-        assert measures == {
+        expected = {
             "step": steps(seen)[-1] if last else None,
             "pairwise": mean_pairwise(seen[-5:]) if last else None,
             "effective_images": vendi(seen[-12:]),
+            "rke": vendi(seen[-12:], 2.0),
+            "life_rke": vendi(seen, 2.0),
             "novelty": novelty(seen[-1], earlier) if last >= 3 else None,
+            "travel": travel(seen[-5:]) if last >= 4 else None,
+            "drift": float(np.mean(1 - seen[1:] @ seen[0])) if last else None,
+            "motifs": float(motifs(seen)),
+            "hard_cuts": float(hard_cuts(seen)) if last else None,
         }
+        for name, value in expected.items():
+            assert measures[name] == (value if value is None else pytest.approx(value, abs=1e-5)), name
 
 
 def test_too_few_frames_have_no_measure(rows):
     """None, not a number that looks like one: a step needs 2 frames, novelty 11 by default."""
     said = observed(Monitor(), rows[:12])
-    assert said[0] == {"step": None, "pairwise": None, "effective_images": 1.0, "novelty": None}
+    first = {"step": None, "pairwise": None, "effective_images": 1.0, "novelty": None, "travel": None}
+    assert {name: said[0][name] for name in first} == first
     assert [measures["novelty"] is None for measures in said] == [True] * 10 + [False] * 2
     assert None not in [measures["step"] for measures in said[1:]]
     assert None not in [measures["pairwise"] for measures in said[1:]]
@@ -47,7 +56,8 @@ def test_too_few_frames_have_no_measure(rows):
 def test_a_loop_that_stands_still(rows):
     """One image, no steps, nothing new."""
     said = observed(Monitor(gap=1), rows[[0] * 30])[-1]
-    assert said == pytest.approx({"step": 0, "pairwise": 1, "effective_images": 1, "novelty": 0}, abs=1e-6)
+    still = {"step": 0, "pairwise": 1, "effective_images": 1, "novelty": 0, "rke": 1, "life_rke": 1}
+    assert {name: said[name] for name in still} == pytest.approx(still, abs=1e-6)
 
 
 def test_novelty_forgets_what_is_older_than_the_history(rows):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from reverie.cache.mirror import Mirror
 from reverie.entry import Record
@@ -19,10 +21,14 @@ class Limits:
     Attributes:
         max_size: Entries; None is unbounded.
         max_bytes: Bytes of all images; None is unbounded.
+        recent: How many of the newest entries (the one that is being added is one) go only after the others.
+        elite: Ids that go only after the others.
     """
 
     max_size: int | None
     max_bytes: int | None
+    recent: int = 0
+    elite: Collection[str] = ()
 
     def surplus(self, mirror: Mirror, adding: Record | None = None) -> tuple[int, int]:
         """Entries and bytes past the limits (0 or less: room), with ``adding`` in."""
@@ -34,7 +40,8 @@ class Limits:
     def victims(self, mirror: Mirror, policy: EvictionPolicy, adding: Record | None = None) -> list[str]:
         """Ids to evict, in the policy's order, until the limits hold; pinned entries are not among them.
 
-        Without ``adding``, all that may be evicted is named even where that is not enough.
+        Recent and elite entries come after all others, oldest first. Without ``adding``, all that may be
+        evicted is named even where that is not enough.
 
         Raises:
             CacheFullError: ``adding`` does not fit whatever goes.
@@ -42,8 +49,10 @@ class Limits:
         over, heavy = self.surplus(mirror, adding)
         if over <= 0 and heavy <= 0:
             return []
+        if adding is not None:
+            mirror.consider(adding)
         found: list[str] = []
-        ranking = policy.ranking()
+        ranking = self._ranking(mirror, policy, adding)
         while over > 0 or heavy > 0:  # asked one by one: only the first of a ranking is cheap
             cache_id = next(ranking, None)
             if cache_id is None:
@@ -54,6 +63,13 @@ class Limits:
         if adding is not None and (over > 0 or heavy > 0):
             raise CacheFullError(self._full(adding))
         return found
+
+    def _ranking(self, mirror: Mirror, policy: EvictionPolicy, adding: Record | None) -> Iterator[str]:
+        before = self.recent if adding is None else max(0, self.recent - 1)
+        kept = {*mirror.newest(before), *self.elite}
+        skip = kept if adding is None else kept | {adding.cache_id}
+        late = (each for each, brief in mirror.briefs.items() if each in kept and not brief.pinned)
+        return chain(policy.ranking(skip), late)
 
     def _full(self, adding: Record) -> str:
         if self.max_bytes is not None and adding.byte_size > self.max_bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -27,11 +27,13 @@ from reverie.cache.limits import Limits
 from reverie.cache.mirror import Write
 from reverie.cache.session import Session
 from reverie.cache.settings import (
+    check_count,
     check_folder,
     check_limit,
     check_parents,
     check_text,
     check_timeout,
+    check_vector,
     choose_index,
     read_config,
 )
@@ -45,7 +47,7 @@ from reverie.errors import (
 from reverie.pixels import ImageLike
 from reverie.protocols import ImageStore, IndexWriter, Staged
 from reverie.storage import storage_error
-from reverie.vectors import Embedding, EmbeddingSet, as_embedding
+from reverie.vectors import EmbeddingSet
 
 __all__ = ["CacheManager"]
 
@@ -59,11 +61,16 @@ class CacheManager(Session):
             ``["generation"]["cache"]["max_size"]`` are read.
         max_size: Most entries it holds; None is unbounded.
         max_bytes: Most bytes its images take; None is unbounded.
-        eviction: Name of the eviction policy: ``lru`` (least recently used) or ``oldest``.
+        eviction: Name of the eviction policy: ``lru`` (least recently used), ``oldest``, ``reservoir`` (an
+            even sample of the whole life), ``rke`` (the most diverse set) or ``maxmin`` (no close pairs).
+        eviction_options: Arguments of that policy, such as ``{"seed": 1}``, or an earlier `eviction_state`.
+        protect_recent: How many of the newest entries are evicted only when nothing else can be.
         index: ``json`` (the specification's file), ``sqlite``, or ``auto``: what is on disk, else
             JSON up to 500 entries and SQLite above or unbounded.
         seed: Makes `get_random` repeatable.
         lock_timeout: Seconds to wait while another process writes.
+        on_added: Functions for the list of that name.
+        on_evicted: Functions for the list of that name; the only way to hear of evictions on opening.
 
     Attributes:
         cache_dir: The folder, absolute.
@@ -71,18 +78,22 @@ class CacheManager(Session):
         metadata_dir: Its ``metadata/``.
         max_size: As given.
         max_bytes: As given.
-        on_added: Functions called with each `CacheEntry` after it was added.
-        on_evicted: Functions called with each `CacheEntry` after eviction took it.
+        protect_recent: As given.
+        on_added: Functions called with each `CacheEntry` that `add` of this object stored.
+        on_evicted: Functions called with each `CacheEntry` that eviction by this object took: in an `add`, or
+            on opening past a limit. Its image is gone by then. Neither `remove` nor `clear` is an eviction.
 
     Raises:
         ConfigError: A configuration without its keys, a value of a wrong type, or an index kind that
             contradicts the disk.
+        InputError: The eviction policy does not take these options.
         UnknownNameError: No eviction policy or index of that name.
         IndexCorruptError: The index cannot be read; it is left as it is.
         StorageError: The folder cannot be made or read.
 
     All methods may be called from several threads; several processes may use one folder. Changes
-    of other processes are seen at the next call (by `get`: 0.2 ms later at most).
+    of other processes are seen at the next call (by `get`: 0.2 ms later at most). Listeners are called
+    when the change is on the disk, in the thread that made it, with no lock held.
     """
 
     def __init__(
@@ -92,28 +103,45 @@ class CacheManager(Session):
         *,
         max_bytes: int | None = None,
         eviction: str = "lru",
+        eviction_options: Mapping[str, Any] | None = None,
+        protect_recent: int = 0,
         index: str = "auto",
         seed: int | None = None,
         lock_timeout: float = 10.0,
+        on_added: Iterable[Callable[[CacheEntry], None]] = (),
+        on_evicted: Iterable[Callable[[CacheEntry], None]] = (),
     ) -> None:
         if isinstance(folder, Mapping):
             folder, max_size = read_config(folder)
         check_limit("max_size", max_size)
         check_limit("max_bytes", max_bytes)
+        check_count("protect_recent", protect_recent)
         shown, self.cache_dir = check_folder(folder)
         self.image_dir = self.cache_dir / "images"
         self.metadata_dir = self.cache_dir / "metadata"
         self.max_size = max_size
         self.max_bytes = max_bytes
-        self.on_added: list[Callable[[CacheEntry], None]] = []
-        self.on_evicted: list[Callable[[CacheEntry], None]] = []
+        self.protect_recent = protect_recent
+        self._elite: frozenset[str] = frozenset()
+        self.on_added: list[Callable[[CacheEntry], None]] = list(on_added)
+        self.on_evicted: list[Callable[[CacheEntry], None]] = list(on_evicted)
         self._rng = np.random.default_rng(seed)
         check_timeout(lock_timeout)
-        registry.load("evictions", eviction)
+        options = dict(eviction_options or {})
+        registry.create(
+            "evictions", eviction, **options
+        )  # what is wrong with it is said before a folder is made
         kind = choose_index(self.metadata_dir, index, max_size)
         self._make_folders()
         self._images: ImageStore = registry.create("images", "local", self.image_dir)
-        super().__init__(kind, self.cache_dir, shown, eviction, lock_timeout)
+        super().__init__(
+            kind,
+            self.cache_dir,
+            shown,
+            eviction=eviction,
+            eviction_options=options,
+            lock_timeout=lock_timeout,
+        )
         if max(self._limits().surplus(self._mirror)) > 0:
             with contextlib.suppress(StorageError):  # a read-only cache can still be looked at
                 self._enforce_max_size()
@@ -165,7 +193,7 @@ class CacheManager(Session):
         text = check_text(prompt, "the prompt")
         ancestors = check_parents(parents)
         params = encode_params({} if generation_params is None else generation_params)
-        vector = _stamped(embedding, encoder)
+        vector = check_vector(embedding, encoder)
         staged = self._images.stage(image_path)
         stored = ""
         try:
@@ -229,7 +257,7 @@ class CacheManager(Session):
         self._finish(write)
 
     def _limits(self) -> Limits:
-        return Limits(self.max_size, self.max_bytes)
+        return Limits(self.max_size, self.max_bytes, self.protect_recent, self._elite)
 
     def _evict(self, write: Write, adding: Record | None = None) -> None:
         victims = self._limits().victims(self._mirror, self._policy, adding)
@@ -237,6 +265,16 @@ class CacheManager(Session):
             if self.on_evicted:
                 write.evicted = list(self._mirror.entries(victims))
             write.remove(victims)
+
+    def protect(self, cache_ids: Iterable[str]) -> None:
+        """Let these entries be evicted only when nothing else can be, instead of those named before.
+
+        For what proved its worth, such as memories that freed a loop. It is not written anywhere: it ends
+        when the cache is closed. A pin is for good. Ids that are not there are fine.
+        """
+        elite = frozenset(cache_ids)
+        with self._lock:
+            self._elite = elite
 
     # ------------------------------------------------------------------ reading
 
@@ -322,6 +360,12 @@ class CacheManager(Session):
             self._look()
             return self._mirror.total_bytes
 
+    def pinned(self) -> frozenset[str]:
+        """Ids of the entries that are pinned."""
+        with self._lock:
+            self._look()
+            return frozenset(self._mirror.pinned)
+
     def __len__(self) -> int:
         return self.size()
 
@@ -337,20 +381,10 @@ class CacheManager(Session):
                 entries = list(self._mirror.entries(part))
             yield from entries
 
-    @property
-    def index_kind(self) -> str:
-        """``json`` or ``sqlite``."""
-        return self._kind
-
-    @property
-    def index_path(self) -> Path:
-        """The file of the index."""
-        return self._index.path
-
     # ------------------------------------------------------------------ changing
 
     def remove(self, cache_id: str) -> None:
-        """Delete an entry, pinned or not, with its image.
+        """Delete an entry, pinned or not, with its image; `on_evicted` is not told.
 
         Raises:
             EntryNotFoundError: No entry of that id.
@@ -362,7 +396,7 @@ class CacheManager(Session):
         self._finish(write)
 
     def clear(self, *, keep_pinned: bool = False) -> None:
-        """Delete all entries and their images. Their ids are not used again."""
+        """Delete all entries and their images; `on_evicted` is not told. Their ids are not used again."""
         with self._writing() as write:
             briefs = self._mirror.briefs.values()
             write.remove([brief.cache_id for brief in briefs if not (keep_pinned and brief.pinned)])
@@ -408,7 +442,7 @@ class CacheManager(Session):
         """
         if not isinstance(vectors, Mapping):
             raise InputError(f"vectors must be a mapping of ids to vectors, got {type(vectors).__name__}")
-        checked = {cache_id: _stamped(vector, encoder) for cache_id, vector in vectors.items()}
+        checked = {cache_id: check_vector(vector, encoder) for cache_id, vector in vectors.items()}
         with self._writing() as write:
             known = {each: vector for each, vector in checked.items() if each in self._mirror.briefs}
             self._check_spaces([vector for vector in known.values() if vector is not None])
@@ -439,7 +473,7 @@ class CacheManager(Session):
             )
             if report.fixed:
                 self._index.close()  # a damaged database was replaced by a new file
-                self._open()
+                self._open_again()
             return report
 
     def close(self) -> None:
@@ -474,13 +508,3 @@ class CacheManager(Session):
         return EntryNotFoundError(
             f"no entry {cache_id!r} in this cache: it was never added, or evicted or removed since"
         )
-
-
-def _stamped(values: ArrayLike | None, encoder: str | None) -> Embedding | None:
-    """A vector as it is stored, with a name that every index can hold."""
-    if values is None:
-        return None
-    vector = as_embedding(values, encoder=encoder)
-    if vector.encoder is not None:
-        check_text(vector.encoder, "the encoder's name")
-    return vector

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
@@ -92,12 +93,14 @@ class Mirror:
         self._policy = policy
         self._images = images
         self.briefs: dict[str, Brief] = {}
+        self.pinned: set[str] = set()
         self.total_bytes = 0
         self.uses: dict[str, int] = {}  # uses that the index does not hold yet
         self._records: dict[str, tuple[Record, Path]] = {}
         self._vectors: VectorTable | None = None
         self._unread: dict[str, None] = {}  # entries that others wrote: the table may lack their vectors
         self._ids: list[str] | None = None
+        self._considered: str | None = None
 
     def absorb(self, changes: Changes | None) -> None:
         """Take over what other threads and processes wrote."""
@@ -112,11 +115,24 @@ class Mirror:
             self._vectors = None
             self._unread = {}
         self.remove(changes.removed)
+        vectors = self._read_vectors(changes)
         for brief in self._measured(changes.briefs):
             if self._vectors is not None:
                 self._unread[brief.cache_id] = None
-            self._take(brief)
+            vector = vectors.get(brief.cache_id)
+            if vector is None and self._policy.needs_vectors:
+                self._policy.discard(brief.cache_id)  # it may have had one
+            self._take(brief, vector)
             self._records.pop(brief.cache_id, None)
+
+    def _read_vectors(self, changes: Changes) -> dict[str, Embedding]:
+        """The vectors of what changed, by id, for a policy that looks at them."""
+        if not self._policy.needs_vectors:
+            return {}
+        if changes.complete:
+            return dict(self._index.vectors())
+        records = self._index.read([brief.cache_id for brief in changes.briefs])
+        return {each.cache_id: each.embedding for each in records if each.embedding is not None}
 
     def _measured(self, briefs: Sequence[Brief]) -> Iterator[Brief]:
         """The same, with the size on the disk where the index has none: other programs record no sizes."""
@@ -129,30 +145,36 @@ class Mirror:
             size = sizes.get(brief.cache_id)
             yield brief if size is None else brief._replace(byte_size=size)
 
+    def consider(self, record: Record) -> None:
+        """Let a policy that compares entries see one that is about to be added."""
+        if self._policy.needs_vectors:
+            self._policy.insert(_brief(record), record.embedding)
+            self._considered = record.cache_id
+
+    def reconsider(self) -> None:
+        """It was not added: the policy is not to count it any longer."""
+        if self._considered is not None and self._considered not in self.briefs:
+            self._policy.discard(self._considered)
+        self._considered = None
+
     def _add(self, record: Record) -> None:
         """Take over an entry of our own, vector included."""
-        self._take(
-            Brief(
-                record.number,
-                record.cache_id,
-                record.timestamp,
-                record.used_ns,
-                record.pinned,
-                record.byte_size,
-            )
-        )
+        known = record.cache_id == self._considered
+        self._considered = None
+        self._take(_brief(record), None if known else record.embedding)
         self._keep(record)
         if self._vectors is not None:
             self._vectors.put(record.cache_id, record.embedding, record.number)
 
-    def _take(self, brief: Brief) -> None:
+    def _take(self, brief: Brief, vector: Embedding | None = None) -> None:
         known = self.briefs.get(brief.cache_id)
         self.briefs[brief.cache_id] = brief
         self.total_bytes += brief.byte_size - (known.byte_size if known else 0)
-        if brief.pinned:
+        (self.pinned.add if brief.pinned else self.pinned.discard)(brief.cache_id)
+        if brief.pinned and not self._policy.needs_vectors:
             self._policy.discard(brief.cache_id)
         else:
-            self._policy.insert(brief)
+            self._policy.insert(brief, vector)
             used_ns = self.uses.get(brief.cache_id, 0)
             if used_ns > brief.used_ns:
                 self._policy.touch(brief.cache_id, used_ns)
@@ -166,6 +188,7 @@ class Mirror:
             if brief is None:
                 continue
             self.total_bytes -= brief.byte_size
+            self.pinned.discard(cache_id)
             self.uses.pop(cache_id, None)
             self._records.pop(cache_id, None)
             self._unread.pop(cache_id, None)
@@ -183,6 +206,9 @@ class Mirror:
         """Take over the new vector of a known entry."""
         self._records.pop(cache_id, None)
         self._unread.pop(cache_id, None)
+        if self._policy.needs_vectors:
+            self._policy.discard(cache_id)
+            self._policy.insert(self.briefs[cache_id], vector)
         if self._vectors is not None:
             self._vectors.put(cache_id, vector, self.briefs[cache_id].number)
 
@@ -209,6 +235,10 @@ class Mirror:
             brief = self.briefs.get(cache_id)
             if used_ns is not None and brief is not None:
                 self.briefs[cache_id] = brief._replace(used_ns=max(used_ns, brief.used_ns))
+
+    def newest(self, count: int) -> list[str]:
+        """Ids of the entries that came last, at most ``count``, newest first."""
+        return list(islice(reversed(self.briefs), count))
 
     def ids(self) -> list[str]:
         """Ids of all entries, oldest first; not to be changed."""
@@ -265,3 +295,9 @@ class Mirror:
             self._vectors.put(record.cache_id, record.embedding, self.briefs[record.cache_id].number)
         self._unread = {}
         return self._vectors.snapshot(encoder)
+
+
+def _brief(record: Record) -> Brief:
+    return Brief(
+        record.number, record.cache_id, record.timestamp, record.used_ns, record.pinned, record.byte_size
+    )

@@ -6,9 +6,10 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from reverie import registry
 from reverie.cache.mirror import Mirror, Write
@@ -31,17 +32,28 @@ class Session:
         folder: The cache folder, absolute.
         shown: The folder as the user wrote it.
         eviction: Registered name of the eviction policy.
+        eviction_options: Arguments of the eviction policy.
         lock_timeout: Seconds to wait while another process writes.
 
     Raises:
         IndexCorruptError: The index cannot be read; it is left as it is.
     """
 
-    def __init__(self, kind: str, folder: Path, shown: str, eviction: str, lock_timeout: float) -> None:
+    def __init__(
+        self,
+        kind: str,
+        folder: Path,
+        shown: str,
+        *,
+        eviction: str,
+        eviction_options: Mapping[str, Any],
+        lock_timeout: float,
+    ) -> None:
         self._kind = kind
         self._folder = folder
         self._shown = shown
         self._eviction = eviction
+        self._eviction_options = dict(eviction_options)
         self._lock_timeout = lock_timeout
         self._lock = threading.RLock()
         self._closed = False
@@ -54,7 +66,7 @@ class Session:
         self._index: IndexBackend = registry.create(
             "indexes", self._kind, self._folder, shown=self._shown, lock_timeout=self._lock_timeout
         )
-        self._policy: EvictionPolicy = registry.create("evictions", self._eviction)
+        self._policy: EvictionPolicy = registry.create("evictions", self._eviction, **self._eviction_options)
         self._mirror = Mirror(self._index, self._policy, self._folder / "images")
         self._deleted: list[str] = []  # files deleted since the index last heard of it
         self._spaces: set[tuple[str | None, int]] = set()
@@ -65,6 +77,25 @@ class Session:
             self._index.close()
             raise
 
+    @property
+    def index_kind(self) -> str:
+        """``json`` or ``sqlite``."""
+        return self._kind
+
+    @property
+    def index_path(self) -> Path:
+        """The file of the index."""
+        return self._index.path
+
+    def eviction_state(self) -> dict[str, Any]:
+        """The ``eviction_options`` with which this folder, opened again as it is, goes on exactly as now.
+
+        The options it was opened with, and what the policy has learnt since: all that JSON can hold.
+        """
+        with self._lock:
+            self._look()
+            return {**self._eviction_options, **self._policy.state()}
+
     def _check_open(self) -> None:
         if self._closed:
             raise CacheClosedError(f"the cache {self._shown!r} is closed: open it again with CacheManager")
@@ -74,6 +105,11 @@ class Session:
     def _after_fork(self) -> None:
         """A forked child must not touch its parent's connection: it opens its own."""
         _INHERITED.append(self._index)
+        self._open_again()
+
+    def _open_again(self) -> None:
+        """Open the index anew; the policy goes on as it was."""
+        self._eviction_options.update(self._policy.state())
         self._open()
 
     def _look(self) -> None:
@@ -117,13 +153,17 @@ class Session:
         with self._lock:
             self._check_open()
             uses, deleted = dict(self._mirror.uses), list(self._deleted)
-            with self._index.write() as (index, changes):
-                self._absorb(changes)
-                index.forget_trash(deleted)
-                index.use(uses)
-                write = Write(index, uses)
-                yield write
-                write.trash = index.trash()
+            try:
+                with self._index.write() as (index, changes):
+                    self._absorb(changes)
+                    index.forget_trash(deleted)
+                    index.use(uses)
+                    write = Write(index, uses)
+                    yield write
+                    write.trash = index.trash()
+            except BaseException:
+                self._mirror.reconsider()
+                raise
             self._mirror.follow(write)
             self._deleted = [name for name in self._deleted if name not in deleted]
 

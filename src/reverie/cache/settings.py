@@ -8,18 +8,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import ArrayLike
+
 from reverie import registry
 from reverie.cache.convert import index_on_disk
 from reverie.errors import ConfigError, EmbeddingError, InputError
-from reverie.vectors import Embedding
+from reverie.vectors import Embedding, as_embedding
 
 __all__ = [
+    "check_count",
     "check_folder",
     "check_limit",
     "check_parents",
     "check_space",
     "check_text",
     "check_timeout",
+    "check_vector",
     "choose_index",
     "read_config",
 ]
@@ -63,6 +67,12 @@ def check_limit(name: str, value: Any) -> None:
         raise ConfigError(f"{name} must be a whole number of at least 1, or None for no limit; got {value!r}")
 
 
+def check_count(name: str, value: Any) -> None:
+    """Raise ConfigError unless it is a whole number, 0 or more."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ConfigError(f"{name} must be a whole number, 0 or more; got {value!r}")
+
+
 def check_timeout(value: Any) -> float:
     """The timeout in seconds as a float; raises ConfigError unless it is a number, 0 or more, and finite."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
@@ -79,6 +89,21 @@ def check_text(text: Any, what: str) -> str:
     except UnicodeEncodeError as exc:
         raise InputError(f"{what} holds a character that is not valid text: {exc}") from exc
     return str(text)
+
+
+def check_vector(values: ArrayLike | None, encoder: str | None) -> Embedding | None:
+    """A vector as it is stored, with a name that every index can hold; None stays None.
+
+    Raises:
+        EmbeddingError: NaN, infinity, zero, or no vector.
+        InputError: The encoder's name is not text.
+    """
+    if values is None:
+        return None
+    vector = as_embedding(values, encoder=encoder)
+    if vector.encoder is not None:
+        check_text(vector.encoder, "the encoder's name")
+    return vector
 
 
 def check_parents(parents: Any) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from reverie.cli.params import model_options
+from reverie.cli.params import model_options, options_given
 
 __all__ = ["dream"]
 
@@ -24,7 +24,7 @@ __all__ = ["dream"]
 )
 @click.option(
     "--policy",
-    default="spec",
+    default="wander",
     show_default=True,
     metavar="NAME",
     help="When memory steps in, and with what (see `reverie parts`).",
@@ -68,21 +68,35 @@ __all__ = ["dream"]
     help="A new or empty folder.  [default: ./dream, then ./dream-2, ...]",
 )
 @click.option(
-    "--remember-seeds",
-    is_flag=True,
-    help="Put the seed pictures into memory, pinned, before the first frame.",
+    "--remember-seeds/--no-remember-seeds",
+    default=None,
+    help="Put the seed pictures into memory, pinned, first.  [default: what suits the policy]",
+)
+@click.option(
+    "--towards",
+    default="",
+    metavar="TEXT",
+    help="What to tend to: a text or a picture, for policies that ask.",
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Go on with the run in this folder, to --frames when given.",
 )
 @click.option("--no-report", is_flag=True, help="Frames and journal only.")
-def dream(no_report: bool, **chosen: Any) -> None:
+@click.pass_context
+def dream(ctx: click.Context, /, no_report: bool, **chosen: Any) -> None:
     """Run a generative loop twice, without and with memory, and show what memory changed.
 
     Both loops start from the same picture with the same noise. The folder gets all frames, a
     journal, a contact sheet, an animation, charts and report.html. Ctrl-C ends the run with what
-    there is; the report is still written.
+    there is; the report is still written, and --resume goes on from there, bit for bit.
     """
-    from reverie.cli.dreaming import finish, run
+    from reverie.cli.dreaming import finish, go_on, run
 
-    result = run(chosen)
+    resumed = chosen.pop("resume")
+    result = run(chosen) if resumed is None else go_on(resumed, options_given(ctx))
     finish(result, with_report=not no_report)
     if not result.finished:
         raise click.exceptions.Exit(130)

@@ -8,18 +8,20 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import click
+
 from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.cli.downloading import downloads
 from reverie.cli.output import Column, near, note, print_table, say, show
 from reverie.cli.params import given
 from reverie.cli.progress import progress
-from reverie.loop.dream import DreamResult, DreamSettings
+from reverie.loop.dream import DreamResult, DreamSettings, resume
 from reverie.loop.dream import dream as run_dream
 from reverie.report.run import Run, load_run
 from reverie.report.verdict import key_figures, verdict
 from reverie.report.write import write_report
 
-__all__ = ["command_line", "finish", "free_folder", "run", "tell_files"]
+__all__ = ["command_line", "finish", "free_folder", "go_on", "run", "tell_files"]
 
 _WORTH_A_LINE = {
     ".html": "open it in a browser",
@@ -43,6 +45,17 @@ def run(chosen: Mapping[str, Any]) -> DreamResult:
         return run_dream(settings, on_frame, matcher.encoder)
 
 
+def go_on(folder: Path, typed: Mapping[str, Any]) -> DreamResult:
+    """Go on with a run; raises as `resume` of the library, and UsageError for what is settled."""
+    settled = sorted(typed.keys() - {"resume", "frames", "no_report"})
+    if settled:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in settled)
+        raise click.UsageError(f"{names}: a run that is gone on with keeps what it was begun with")
+    note(f"going on in {near(folder)} (Ctrl-C stops and keeps what there is)")
+    with downloads(), progress() as on_frame:
+        return resume(folder, typed.get("frames"), on_frame)
+
+
 def free_folder(wanted: Path) -> Path:
     """``wanted``, or ``wanted-2``, ``wanted-3``...: the first that is not there or empty."""
     folder, number = wanted, 1
@@ -57,9 +70,9 @@ def command_line(chosen: Mapping[str, Any]) -> str:
     words = ["reverie", "dream"]
     for name in (field.name for field in fields(DreamSettings) if field.name != "out"):
         value, option = chosen.get(name), f"--{name.replace('_', '-')}"
-        if value is True:
-            words.append(option)
-        elif value is not None and value is not False and value != "":
+        if isinstance(value, bool):
+            words.append(option if value else f"--no-{option[2:]}")
+        elif value is not None and value != "":
             words += [option, str(value)]
     return shlex.join(words)
 
@@ -67,7 +80,7 @@ def command_line(chosen: Mapping[str, Any]) -> str:
 def finish(result: DreamResult, *, with_report: bool) -> None:
     """Write the report, say what came out, and where to look."""
     if not result.finished:
-        note("stopped early; this is what there is")
+        note(f"stopped early; go on with: reverie dream --resume {near(result.folder)}")
     written: list[Path] = []
     if with_report:
         written = _write_report(result.folder)
@@ -75,7 +88,7 @@ def finish(result: DreamResult, *, with_report: bool) -> None:
     _summary(run)
     tell_files(result.folder, written)
     if run.settings.get("policy") == "spec" and verdict(run).kind in ("same", "worse"):
-        say("to see memory change a loop: reverie dream --policy random --remember-seeds")
+        say("to see memory change a loop: reverie dream --policy wander")
 
 
 def _write_report(folder: Path) -> list[Path]:

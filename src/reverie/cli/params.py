@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from reverie.cli.place import Place, find_cache
 
@@ -17,6 +18,7 @@ __all__ = [
     "json_object",
     "json_option",
     "model_options",
+    "options_given",
     "size_limit",
     "spelled_out",
 ]
@@ -99,3 +101,9 @@ def spelled_out(arguments: Sequence[str]) -> Iterator[str]:
             yield from (line for line in lines if line.strip())
         else:
             yield argument
+
+
+def options_given(ctx: click.Context) -> dict[str, Any]:
+    """Values of the options that were typed, by name; defaults are left out."""
+    typed = (name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE)
+    return {name: ctx.params[name] for name in typed}

@@ -10,35 +10,38 @@ and, with memory, the cache itself.
 
 from __future__ import annotations
 
-import io
+import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
-from PIL import Image
+from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
 from reverie import registry
 from reverie._version import __version__
+from reverie.admission import MaximumSimilarity
 from reverie.cache.aesthetic_matcher import AestheticMatcher
-from reverie.diversity import hard_cuts, mean_pairwise, motifs, replay, vendi
 from reverie.errors import InputError
-from reverie.loop.driver import DreamLoop, FrameDone, Observer
-from reverie.loop.injector import Injector, Spectator
-from reverie.loop.journal import Journal
+from reverie.loop.arm import Arm
+from reverie.loop.driver import DreamLoop
+from reverie.loop.injector import Injector
+from reverie.loop.journal import read_journal
+from reverie.loop.presets import memory_settings
+from reverie.loop.spectator import Spectator
 from reverie.memory import ImageMemory
 from reverie.pixels import Pixels, fit
-from reverie.protocols import Encoder, Generator
+from reverie.protocols import Encoder, Generator, LatentSpace
 from reverie.storage import replace_file, storage_error
-from reverie.vectors import Embedding
 
-__all__ = ["ArmDone", "DreamResult", "DreamSettings", "dream", "summary"]
+__all__ = ["ArmDone", "DreamResult", "DreamSettings", "asked", "dream", "resume"]
 
 _MEMORY_SIZE = 75  # the specification's
 
@@ -60,7 +63,9 @@ class DreamSettings:
         threads: Processor threads of the encoder, where it takes them; None for its own choice.
         prompt: Prompt of every frame.
         size: Side of the frames in pixels.
-        remember_seeds: Put the seed pictures into memory, pinned, before the first frame.
+        remember_seeds: Put the seed pictures into memory, pinned, before the first frame; None for what
+            suits the policy.
+        towards: A text, or the path of a picture, that the loop is to tend to, for policies that ask.
         command: The command line that was typed, for the record.
     """
 
@@ -68,7 +73,7 @@ class DreamSettings:
     frames: int = 300
     strength: float = 0.5
     seed: int = 0
-    policy: str = "spec"
+    policy: str = "wander"
     seeds: str | os.PathLike[str] | None = None
     generator: str = "patches"
     encoder: str = "descriptor"
@@ -76,7 +81,8 @@ class DreamSettings:
     threads: int | None = None
     prompt: str = ""
     size: int = 128
-    remember_seeds: bool = False
+    remember_seeds: bool | None = None
+    towards: str = ""
     command: str = ""
 
 
@@ -142,18 +148,95 @@ def dream(
         StorageError: The disk refused.
     """
     _check(settings)
+    _check_empty(settings.out)
+    return _dream(settings, on_frame, encoder, None)
+
+
+def resume(
+    folder: str | os.PathLike[str],
+    frames: int | None = None,
+    on_frame: Callable[[ArmDone], None] | None = None,
+    encoder: Encoder | None = None,
+) -> DreamResult:
+    """Go on with a run that was stopped, by Ctrl-C or in any other way, or that is to become longer.
+
+    It goes on bit for bit as if it had never been stopped, in the state that its journal's last whole line
+    describes; what was made after that line is made again.
+
+    Args:
+        folder: The run folder.
+        frames: Frames of each arm in the end; None for as many as were asked for.
+        on_frame: Called after every frame of every arm.
+        encoder: The encoder that the run names, when it is there already.
+
+    Raises:
+        InputError: Not a run folder, one of an earlier version, its seed pictures or its encoder are not
+            those it was begun with, or another process is at it.
+
+        And what `dream` raises.
+    """
+    record = _read_record(Path(folder))
+    settings = asked(record, Path(folder))
+    if frames is not None:
+        settings = replace(settings, frames=frames)
+    _check(settings)
+    return _dream(settings, on_frame, encoder, record)
+
+
+def asked(record: Mapping[str, Any], folder: Path) -> DreamSettings:
+    """What a run was asked to do, by its ``run.json``; raises InputError when that is of another version."""
+    names = {each.name for each in fields(DreamSettings)} - {"out"}
+    given = record.get("asked")
+    if not isinstance(given, Mapping) or not given.keys() <= names:
+        raise InputError(f"{folder} cannot be gone on with: reverie {record.get('reverie')} wrote it")
+    return DreamSettings(**given, out=folder)
+
+
+def _dream(
+    settings: DreamSettings,
+    on_frame: Callable[[ArmDone], None] | None,
+    encoder: Encoder | None,
+    record: Mapping[str, Any] | None,
+) -> DreamResult:
     with threadpool_limits(limits=1, user_api="blas"):  # small products are slower on more threads
         encoder = encoder or _encoder(settings)
         generator: Generator = registry.create(
             "generators", settings.generator, settings.seeds, size=settings.size
         )
         start = _start(settings, generator)
-        run = _Run(settings, generator, encoder, start, on_frame)
-        try:
-            finished = run.go()
-        finally:
-            run.close()
+        with _only_one(settings.out), closing(_Run(settings, generator, encoder, record)) as run:
+            finished = run.go(start, on_frame)
     return DreamResult(settings.out, finished, run.results())
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    try:
+        record = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{folder} is no run folder: there is no run.json in it") from None
+    except OSError as exc:
+        raise storage_error(f"read {path}", exc) from exc
+    except orjson.JSONDecodeError as exc:
+        raise InputError(f"{path} is damaged: {exc}") from exc
+    if not isinstance(record, dict):
+        raise InputError(f"{path} is damaged: not an object")
+    return record
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Two processes that write one run would spoil it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "run.lock", timeout=0)
+        with lock:
+            yield
+            (folder / "run.lock").unlink(missing_ok=True)
+    except Timeout:
+        raise InputError(f"another process is dreaming into {folder}: wait for it, or stop it") from None
+    except OSError as exc:
+        raise storage_error(f"make the run folder {folder}", exc) from exc
 
 
 def _encoder(settings: DreamSettings) -> Encoder:
@@ -173,12 +256,18 @@ def _check(settings: DreamSettings) -> None:
     if settings.seed < 0:
         raise InputError(f"seed must be 0 or more, got {settings.seed}")
     registry.load("policies", settings.policy)
+
+
+def _check_empty(out: Path) -> None:
     try:
-        taken = settings.out.exists() and (not settings.out.is_dir() or any(settings.out.iterdir()))
+        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
     except OSError as exc:
-        raise storage_error(f"look into the run folder {settings.out}", exc) from exc
+        raise storage_error(f"look into the run folder {out}", exc) from exc
     if taken:
-        raise InputError(f"{settings.out} is not empty: choose another folder, nothing in it was changed")
+        raise InputError(
+            f"{out} is not empty: choose another folder, or go on with the run in it with --resume; "
+            "nothing in it was changed"
+        )
 
 
 def _start(settings: DreamSettings, generator: Generator) -> Pixels:
@@ -191,120 +280,6 @@ def _start(settings: DreamSettings, generator: Generator) -> Pixels:
     return fit(seeds[settings.seed % len(seeds)], *generator.size)
 
 
-def summary(embeddings: list[Embedding]) -> dict[str, float]:
-    """The figures of a whole run, from the unit vectors of its frames in order.
-
-    Returns:
-        ``effective_images`` and ``effective_images_last_100`` (Vendi), ``pairwise`` (mean cosine of
-        the last 60 frames), ``motifs``, ``stuck`` (share of frames whose last 20 have a mean cosine
-        above .85), ``hard_cuts`` (steps above .3), ``replay`` (share of frames that repeat one at
-        least 30 before). Empty for no frames.
-    """
-    if not embeddings:
-        return {}
-    rows = np.stack([np.asarray(embedding) for embedding in embeddings])
-    windows = [mean_pairwise(rows[end - 20 : end]) for end in range(20, len(rows) + 1)]
-    figures = {
-        "effective_images": vendi(rows),
-        "effective_images_last_100": vendi(rows[-100:]),
-        "pairwise": mean_pairwise(rows[-60:]),
-        "motifs": float(motifs(rows)),
-        "stuck": sum(value > 0.85 for value in windows) / max(1, len(windows)),
-        "hard_cuts": float(hard_cuts(rows)),
-        "replay": replay(rows),
-    }
-    return {name: round(value, 4) for name, value in figures.items()}
-
-
-def _frame_name(number: int) -> str:
-    return f"frames/{number:06d}.png"
-
-
-class _Arm:
-    """One loop with its folder, journal and results."""
-
-    def __init__(self, name: str, title: str, folder: Path, observer: Observer) -> None:
-        self.name = name
-        self.title = title
-        self.observer = observer
-        self._folder = folder
-        self._frames = folder / "frames"
-        self._sources: dict[str, str] = {}  # id in memory -> its picture in the arm's folder
-        self._embeddings: list[Embedding] = []
-        self._injections = 0
-        try:
-            self._frames.mkdir(parents=True)
-        except OSError as exc:
-            raise storage_error(f"make {self._frames}", exc) from exc
-        self.journal = Journal(folder / "journal.jsonl")
-
-    def save_frame(self, number: int, pixels: Pixels) -> str:
-        return self._save(_frame_name(number), pixels)
-
-    def remember_seeds(self, memory: ImageMemory, seeds: Sequence[Pixels]) -> None:
-        """Pin the seed pictures in memory, and keep them beside the frames."""
-        try:
-            (self._folder / "seeds").mkdir()
-        except OSError as exc:
-            raise storage_error(f"make {self._folder / 'seeds'}", exc) from exc
-        for number, pixels in enumerate(seeds):
-            kept = memory.remember(pixels, generation_params={"seed_picture": number}, pinned=True)
-            self._sources[kept.cache_id] = self._save(f"seeds/{number:03d}.png", pixels)
-
-    def _save(self, name: str, pixels: Pixels) -> str:
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
-        replace_file(self._folder / name, [buffer.getvalue()], durable=False)
-        return name
-
-    def record(self, done: FrameDone, settings: DreamSettings) -> None:
-        """Write the frame and its line, then count it: a run cut off in between counts whole frames only."""
-        observed = done.observed
-        self.journal.write(
-            {
-                "frame": done.frame,
-                "seed": done.seed,
-                "image": self.save_frame(done.frame, done.pixels),
-                "prompt": settings.prompt,
-                "strength": settings.strength,
-                "cache_id": observed.cache_id,
-                "parents": list(observed.parents),
-                "policy": self.observer.policy_name,
-                "reason": observed.decision.reason,
-                "numbers": dict(observed.decision.numbers),
-                "injected": self._injected(done),
-                "measures": observed.measures,
-                "times_ms": done.times_ms,
-            }
-        )
-        self._embeddings.append(observed.embedding)
-        self._injections += done.injection is not None
-        if observed.cache_id is not None:
-            self._sources[observed.cache_id] = _frame_name(done.frame)
-
-    def _injected(self, done: FrameDone) -> dict[str, Any] | None:
-        if done.injection is None:
-            return None
-        cache_id = done.injection.entry.cache_id
-        own = _frame_name(done.frame) if cache_id == done.observed.cache_id else None
-        return {
-            "cache_id": cache_id,
-            "similarity": round(done.injection.similarity, 6),
-            "source": own or self._sources.get(cache_id),
-        }
-
-    def result(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "title": self.title,
-            "policy": self.observer.policy_name,
-            "folder": self.name,
-            "frames": len(self._embeddings),
-            "injections": self._injections,
-            "summary": summary(self._embeddings),
-        }
-
-
 class _Run:
     """Two arms in turn."""
 
@@ -313,52 +288,56 @@ class _Run:
         settings: DreamSettings,
         generator: Generator,
         encoder: Encoder,
-        start: Pixels,
-        on_frame: Callable[[ArmDone], None] | None,
+        record: Mapping[str, Any] | None,
     ) -> None:
         self._settings = settings
         self._generator = generator
         self._encoder = encoder
-        self._start = start
-        self._on_frame = on_frame
-        self._created = datetime.now().isoformat(timespec="seconds")
+        self._record = record
         self._started = time.perf_counter()
-        room = max(_MEMORY_SIZE, 2 * len(generator.seeds)) if settings.remember_seeds else _MEMORY_SIZE
-        self._memory = ImageMemory(settings.out / "with" / "cache", room, encoder=encoder, seed=settings.seed)
+        self._digest = _digest(generator.seeds)
+        self._resumes(record)
+        folder = settings.out / "with"
+        self._memory, self._remembers_seeds = _memory(settings, len(generator.seeds), encoder, folder)
+        latents = generator if isinstance(generator, LatentSpace) else None
+        injector = Injector(
+            self._memory,
+            settings.policy,
+            seed=settings.seed,
+            towards=settings.towards or None,
+            latents=latents,
+        )
         self._arms = [
-            _Arm("without", "Without memory", settings.out / "without", Spectator(encoder)),
-            _Arm(
-                "with",
-                "With memory",
-                settings.out / "with",
-                Injector(self._memory, settings.policy, seed=settings.seed),
-            ),
+            Arm("without", "Without memory", settings.out / "without", Spectator(encoder)),
+            Arm("with", "With memory", folder, injector),
         ]
 
-    def go(self) -> bool:
+    def _resumes(self, record: Mapping[str, Any] | None) -> None:
+        """Whether the parts are those that the run was begun with."""
+        if record is None:
+            return
+        out = self._settings.out
+        if record.get("seeds_digest") != self._digest:
+            raise InputError(f"the seed pictures are not those that {out} was begun with")
+        begun = record.get("settings", {}).get("encoder")
+        if begun != self._encoder.name:
+            raise InputError(f"{out} was begun with the encoder {begun}, this one is {self._encoder.name}")
+
+    def go(self, start: Pixels, on_frame: Callable[[ArmDone], None] | None) -> bool:
         """Run to the end or to Ctrl-C; says which. Whatever ends it, the results so far are written."""
-        settings = self._settings
-        loops = [
-            DreamLoop(
-                self._generator,
-                arm.observer,
-                start=self._start,
-                strength=settings.strength,
-                prompt=settings.prompt,
-                seed=settings.seed,
-            )
-            for arm in self._arms
-        ]
+        if self._record is None:
+            self._write(finished=False)  # first of all: from here on it can be gone on with
         for arm in self._arms:
-            arm.save_frame(0, self._start)
-        if settings.remember_seeds:
+            arm.save_frame(0, start)
+        if self._remembers_seeds:
             self._arms[1].remember_seeds(self._memory, self._generator.seeds)
-        self._write(finished=False)
+        loops = [self._loop(arm, start) for arm in self._arms]
         finished = False
         try:
-            for _ in range(settings.frames):
+            for number in range(1, self._settings.frames + 1):
                 for arm, loop in zip(self._arms, loops, strict=True):
-                    self._advance(arm, loop)
+                    if loop.frame < number:
+                        self._advance(arm, loop, on_frame)
             finished = True
         except KeyboardInterrupt:
             pass
@@ -366,18 +345,34 @@ class _Run:
             self._write(finished)
         return finished
 
-    def _advance(self, arm: _Arm, loop: DreamLoop) -> None:
+    def _loop(self, arm: Arm, start: Pixels) -> DreamLoop:
+        """The loop of an arm, where it was stopped or at its start."""
+        settings = self._settings
+        loop = DreamLoop(
+            self._generator,
+            arm.observer,
+            start=start,
+            strength=settings.strength,
+            prompt=settings.prompt,
+            seed=settings.seed,
+        )
+        source = arm.go_on(self._encoder.dimensions, self._encoder.name)
+        if source is not None:
+            loop.go_on(arm.frames, source)
+        return loop
+
+    def _advance(self, arm: Arm, loop: DreamLoop, on_frame: Callable[[ArmDone], None] | None) -> None:
         done = loop.step()
-        arm.record(done, self._settings)
-        if self._on_frame is not None:
-            self._on_frame(
+        arm.record(done, self._settings.prompt, self._settings.strength)
+        if on_frame is not None:
+            on_frame(
                 ArmDone(
                     arm.name,
                     arm.title,
                     done.frame,
                     self._settings.frames,
                     done.observed.measures,
-                    done.injection is not None,
+                    done.injection is not None and done.injection.step == 1,
                     done.observed.decision.reason,
                     done.times_ms,
                 )
@@ -387,25 +382,32 @@ class _Run:
         return [arm.result() for arm in self._arms]
 
     def _write(self, finished: bool) -> None:
-        settings = asdict(self._settings)
-        command = settings.pop("command")
-        settings.pop("out")
+        raw = asdict(self._settings)
+        raw.pop("out")
+        raw["seeds"] = None if self._settings.seeds is None else os.fspath(self._settings.seeds)
+        settings = {name: value for name, value in raw.items() if name != "command"}
         settings["seeds"] = len(self._generator.seeds)
-        settings["seeds_folder"] = None if self._settings.seeds is None else os.fspath(self._settings.seeds)
+        settings["seeds_folder"] = raw["seeds"]
+        settings["remember_seeds"] = self._remembers_seeds
         settings["encoder"] = self._encoder.name
         choice = getattr(self._encoder, "choice", None)  # of encoders that may run in several ways
         settings["encoder_runs_on"] = None if choice is None else str(choice)
         settings["size"] = list(self._generator.size)
+        before = self._record or {}
+        elapsed = before.get("elapsed_s", 0.0) + time.perf_counter() - self._started
         content = {
             "version": 1,
             "reverie": __version__,
-            "created": self._created,
-            "command": command,
+            "created": before.get("created") or datetime.now().isoformat(timespec="seconds"),
+            "command": raw["command"],
             "settings": settings,
+            "asked": raw,
+            "seeds_digest": self._digest,
             "finished": finished,
-            "elapsed_s": round(time.perf_counter() - self._started, 2),
+            "elapsed_s": round(elapsed, 2),
             "arms": self.results(),
         }
+        self._record = {**content, "elapsed_s": before.get("elapsed_s", 0.0)}
         data = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
         replace_file(self._settings.out / "run.json", [data, b"\n"], durable=False)
 
@@ -414,4 +416,29 @@ class _Run:
             self._memory.close()
         finally:
             for arm in self._arms:
-                arm.journal.close()
+                arm.close()
+
+
+def _memory(settings: DreamSettings, seeds: int, encoder: Encoder, folder: Path) -> tuple[ImageMemory, bool]:
+    """The memory that suits the policy, as it was when the run was stopped; whether seeds belong into it."""
+    suits = memory_settings(settings.policy)
+    remembers = suits.remember_seeds if settings.remember_seeds is None else settings.remember_seeds
+    lines = read_journal(folder / "journal.jsonl") if (folder / "journal.jsonl").exists() else []
+    memory = ImageMemory(
+        folder / "cache",
+        max(_MEMORY_SIZE, 2 * seeds) if remembers else _MEMORY_SIZE,
+        encoder=encoder,
+        seed=settings.seed,
+        admission=None if suits.admission is None else MaximumSimilarity(suits.admission),
+        eviction=suits.eviction,
+        eviction_options=lines[-1]["state"]["eviction"] if lines else None,
+    )
+    return memory, remembers
+
+
+def _digest(seeds: Sequence[Pixels]) -> str:
+    """Of the pixels of the seed pictures, in order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for pixels in seeds:
+        digest.update(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()

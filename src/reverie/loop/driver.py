@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from reverie.errors import GenerationError, InputError
-from reverie.loop.injector import Injection, Observed
+from reverie.loop.actuator import Again
+from reverie.loop.observed import Injection, Observed
 from reverie.pixels import ImageLike, Pixels, fit, to_pixels
 from reverie.protocols import Generator
 
@@ -27,7 +29,12 @@ class Observer(Protocol):
         """The policy's name."""
 
     def observe(
-        self, frame: ImageLike, *, prompt: str = ..., generation_params: dict[str, Any] | None = ...
+        self,
+        frame: ImageLike,
+        *,
+        prompt: str = ...,
+        generation_params: dict[str, Any] | None = ...,
+        again: Again | None = ...,
     ) -> Injection | None:
         """Take in one frame; an injection is the next input."""
 
@@ -39,7 +46,7 @@ class FrameDone:
     Attributes:
         frame: Its number, 1 for the first that was made.
         seed: The seed of its noise.
-        pixels: ``(h, w, 3)`` uint8 RGB.
+        pixels: What is shown, ``(h, w, 3)`` uint8 RGB.
         observed: What was seen in it and decided about it.
         injection: What is fed in next instead of it; None in most frames.
         times_ms: Milliseconds by step: ``generate``, ``encode``, ``store``, ``decide``.
@@ -119,7 +126,9 @@ class DreamLoop:
             "seed": seed,
             "generator": self._generator.name,
         }
-        injection = self._observer.observe(pixels, prompt=self._prompt, generation_params=params)
+        injection = self._observer.observe(
+            pixels, prompt=self._prompt, generation_params=params, again=partial(self._again, seed)
+        )
         self._input = pixels if injection is None else to_pixels(injection.image)
         self.frame = number
         done = self._done(number, seed, pixels, injection, generate_ms)
@@ -134,7 +143,26 @@ class DreamLoop:
         if observed is None:
             raise GenerationError("the observer did not observe the frame: its `last` is None")
         times_ms = {"generate": round(generate_ms, 3), **observed.times_ms}
+        if observed.shown is not None:
+            pixels = observed.shown.pixels
         return FrameDone(number, seed, pixels, observed, injection, times_ms)
+
+    def go_on(self, frame: int, source: Pixels) -> None:
+        """Go on after frame number ``frame``, with ``source`` as the next input."""
+        self.frame, self._input = frame, fit(source, *self._generator.size)
+
+    def _again(
+        self, seed: int, source: Pixels, *, strength: float | None = None, variation: int = 0
+    ) -> Pixels:
+        """The frame of this seed once more, from another input."""
+        pixels = self._generator.generate(
+            source,
+            prompt=self._prompt,
+            strength=self._strength if strength is None else strength,
+            seed=frame_seed(seed, variation) if variation else seed,
+        )
+        self._check(pixels)
+        return pixels
 
     def _check(self, pixels: Pixels) -> None:
         shape = (*self._generator.size, 3)

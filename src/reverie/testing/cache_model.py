@@ -27,6 +27,7 @@ _TEXTS = st.sampled_from(["", "ethereal angel", "line\nbreak", 'a "quote"', "ém
 _PARAMS = st.sampled_from([{}, {"denoise": 0.4, "steps": 4}, {"deep": {"list": [1, 2.5, None, "x"]}}])
 _WHICH = st.integers(0, 11)
 _HANDLES = st.integers(0, 1)
+_ORDERED = ("lru", "oldest")  # policies whose order the model knows
 
 
 @dataclass
@@ -63,7 +64,7 @@ class CacheModel(RuleBasedStateMachine):
 
     Attributes:
         index: Kind of index to begin with.
-        eviction: ``lru`` or ``oldest``, whose order the model knows.
+        eviction: ``lru`` or ``oldest``, whose order the model knows; of others it knows how many must go.
         kinds: Kinds that `convert` may turn the index into; fewer than two: it never does.
     """
 
@@ -138,6 +139,17 @@ class CacheModel(RuleBasedStateMachine):
                 heavy -= len(self.entries[cache_id].image)
         return victims if over <= 0 and heavy <= 0 else None
 
+    def _evicted(self, handle: _Handle, expected: int) -> list[str]:
+        """Who went by an order that the model does not know: nobody in vain, nobody pinned."""
+        gone = [cache_id for cache_id in self.entries if cache_id not in handle.cache]
+        assert not any(self.entries[cache_id].pinned for cache_id in gone)
+        assert (len(gone) > 0) == (expected > 0)
+        if self.max_bytes is None:
+            assert len(gone) == expected
+        assert self.max_size is None or handle.cache.size() <= self.max_size
+        assert self.max_bytes is None or handle.cache.total_bytes() <= self.max_bytes
+        return gone
+
     def _rank(self, handle: _Handle, cache_id: str) -> int:
         entry = self.entries[cache_id]
         return entry.number if self.eviction == "oldest" else max(entry.used, handle.uses.get(cache_id, 0))
@@ -184,7 +196,7 @@ class CacheModel(RuleBasedStateMachine):
         assert cache_number(cache_id) > max(map(cache_number, self.given), default=0)
         self.given.add(cache_id)
         self._wrote(handle)
-        for victim in victims:
+        for victim in victims if self.eviction in _ORDERED else self._evicted(handle, len(victims)):
             self._forget(victim)
         now = self._tick()
         self.entries[cache_id] = _Entry(now, prompt, params, embedding, pinned, _PICTURES[picture], now)

@@ -1,0 +1,282 @@
+"""One loop of a run, with its folder: frames, journal, vectors, and how to go on after it was stopped.
+
+A line of the journal is what makes a frame count: everything else of it (picture, vector, entry in memory)
+is written before, and what has no line is made again, bit for bit the same.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from reverie.diversity import hard_cuts, mean_pairwise, motifs, replay, vendi
+from reverie.errors import InputError
+from reverie.loop.driver import FrameDone
+from reverie.loop.injector import Injector
+from reverie.loop.journal import Journal, read_journal
+from reverie.loop.lineage import Lineage
+from reverie.loop.observed import Relived
+from reverie.loop.spectator import Spectator
+from reverie.memory import ImageMemory
+from reverie.pixels import Pixels, to_pixels
+from reverie.storage import replace_file, storage_error
+from reverie.vectors import Embedding, as_embedding
+
+__all__ = ["Arm", "frame_name", "summary"]
+
+
+def summary(embeddings: list[Embedding]) -> dict[str, float]:
+    """The figures of a whole run, from the unit vectors of its frames in order.
+
+    Returns:
+        ``effective_images`` and ``effective_images_last_100`` (Vendi), ``pairwise`` (mean cosine of
+        the last 60 frames), ``motifs``, ``stuck`` (share of frames whose last 20 have a mean cosine
+        above .85), ``hard_cuts`` (steps above .3), ``replay`` (share of frames that repeat one at
+        least 30 before). Empty for no frames.
+    """
+    if not embeddings:
+        return {}
+    rows = np.stack([np.asarray(embedding) for embedding in embeddings])
+    windows = [mean_pairwise(rows[end - 20 : end]) for end in range(20, len(rows) + 1)]
+    figures = {
+        "effective_images": vendi(rows),
+        "effective_images_last_100": vendi(rows[-100:]),
+        "pairwise": mean_pairwise(rows[-60:]),
+        "motifs": float(motifs(rows)),
+        "stuck": sum(value > 0.85 for value in windows) / max(1, len(windows)),
+        "hard_cuts": float(hard_cuts(rows)),
+        "replay": replay(rows),
+    }
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def frame_name(number: int) -> str:
+    """Of the picture of a frame, in the folder of its loop."""
+    return f"frames/{number:06d}.png"
+
+
+class Arm:
+    """One loop with its folder, journal and results.
+
+    Args:
+        name: Of the folder.
+        title: For people.
+        folder: Made when it is not there.
+        observer: What watches the loop.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+
+    def __init__(self, name: str, title: str, folder: Path, observer: Injector | Spectator) -> None:
+        self.name = name
+        self.title = title
+        self.observer = observer
+        self.folder = folder
+        self.frames = 0
+        self._sources: dict[str, str] = {}  # id in memory -> its picture in the arm's folder
+        self._embeddings: list[Embedding] = []
+        self._injections = 0
+        try:
+            (folder / "frames").mkdir(parents=True, exist_ok=True)
+            self._vectors = (folder / "embeddings.f32").open("ab", buffering=0)
+        except OSError as exc:
+            raise storage_error(f"make {folder}", exc) from exc
+        self.journal = Journal(folder / "journal.jsonl")
+
+    def save_frame(self, number: int, pixels: Pixels) -> str:
+        """Write the picture of a frame; gives its name."""
+        return self._save(frame_name(number), pixels)
+
+    def remember_seeds(self, memory: ImageMemory, seeds: Sequence[Pixels]) -> None:
+        """Pin the seed pictures in memory, and keep them beside the frames; goes on where it was stopped."""
+        names = self._remembered_seeds(memory)
+        for number, pixels in enumerate(seeds):
+            cache_id = names.get(number)
+            if cache_id is None:
+                params = {"seed_picture": number}
+                cache_id = memory.remember(pixels, generation_params=params, pinned=True).cache_id
+            if cache_id is not None:
+                self._sources[cache_id] = self._save(f"seeds/{number:03d}.png", pixels)
+
+    @staticmethod
+    def _remembered_seeds(memory: ImageMemory) -> dict[int, str]:
+        entries = memory.cache.peek(sorted(memory.cache.pinned()))
+        numbers = {each.generation_params.get("seed_picture"): each.cache_id for each in entries}
+        return {number: cache_id for number, cache_id in numbers.items() if isinstance(number, int)}
+
+    def _save(self, name: str, pixels: Pixels) -> str:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
+        path = self.folder / name
+        try:
+            path.parent.mkdir(exist_ok=True)
+        except OSError as exc:
+            raise storage_error(f"make {path.parent}", exc) from exc
+        replace_file(path, [buffer.getvalue()], durable=False)
+        return name
+
+    # ------------------------------------------------------------------ recording
+
+    def record(self, done: FrameDone, prompt: str, strength: float) -> None:
+        """Write the frame, its vector and its line: whatever cuts it off, whole frames are counted only."""
+        observed = done.observed
+        image = self.save_frame(done.frame, done.pixels)
+        self._append(observed.embedding)
+        injected = self._injected(done)
+        target = observed.target
+        self.journal.write(
+            {
+                "frame": done.frame,
+                "seed": done.seed,
+                "image": image,
+                "prompt": prompt,
+                "strength": strength,
+                "cache_id": observed.cache_id,
+                "stored": observed.stored,
+                "parents": list(observed.parents),
+                "weights": list(observed.weights),
+                "depth": observed.depth,
+                "policy": self.observer.policy_name,
+                "reason": observed.decision.reason,
+                "numbers": dict(observed.decision.numbers),
+                "injected": injected,
+                "towards": None if target is None or target.entry is None else target.entry.cache_id,
+                "arrived": observed.arrived,
+                "shown": _shown(done),
+                "measures": observed.measures,
+                "times_ms": done.times_ms,
+                "state": self.observer.state(),
+            }
+        )
+        self._count(observed.embedding, done.frame, injected is not None, observed.cache_id)
+
+    def _append(self, embedding: Embedding) -> None:
+        """One row after the rows of the frames before."""
+        data = np.ascontiguousarray(embedding, dtype="<f4").tobytes()
+        try:
+            self._vectors.truncate(self.frames * len(data))
+            self._vectors.seek(0, os.SEEK_END)
+            self._vectors.write(data)
+        except OSError as exc:
+            raise storage_error(f"write {self._vectors.name}", exc) from exc
+
+    def _count(self, embedding: Embedding, frame: int, injected: bool, cache_id: str | None) -> None:
+        self.frames = frame
+        self._embeddings.append(embedding)
+        self._injections += injected
+        if cache_id is not None:
+            self._sources[cache_id] = frame_name(frame)
+
+    def _injected(self, done: FrameDone) -> dict[str, Any] | None:
+        """What the loop sets out for at this frame; None in most."""
+        injection, target = done.injection, done.observed.target
+        if injection is None or injection.step != 1 or target is None:
+            return None
+        found: dict[str, Any] = {"kind": injection.kind, "similarity": round(injection.similarity, 6)}
+        if target.entry is None:
+            name = f"imagined/{done.frame:06d}.png"
+            return {"cache_id": None, **found, "source": self._save(name, target.pixels)}
+        cache_id = target.entry.cache_id
+        own = frame_name(done.frame) if cache_id == done.observed.cache_id else None
+        return {"cache_id": cache_id, **found, "source": own or self._sources.get(cache_id)}
+
+    # ------------------------------------------------------------------ going on
+
+    def go_on(self, dimensions: int, encoder: str) -> Pixels | None:
+        """Live through the journal again; gives the next input, or None when there is no frame yet.
+
+        Args:
+            dimensions: Of the vectors.
+            encoder: Name of the encoder that made them.
+
+        Raises:
+            InputError: The journal or the vectors do not belong together, or are of another encoder.
+            ImageError: A picture that is needed is broken.
+            StorageError: They cannot be read.
+        """
+        lines = read_journal(self.journal.path)
+        if not lines:
+            return None
+        rows = self._read_vectors(len(lines), dimensions)
+        for number, (line, row) in enumerate(zip(lines, rows, strict=True), start=1):
+            if line.get("frame") != number:
+                raise InputError(f"{self.journal.path}: line {number} is not frame {number}")
+            embedding = as_embedding(row, encoder=encoder)
+            self.observer.relive(_relived(line, embedding))
+            self._count(embedding, number, bool(line["injected"]), line["cache_id"])
+        shown = to_pixels(self.folder / frame_name(self.frames))
+        if isinstance(self.observer, Spectator):
+            return shown
+        self.observer.adopt(self._unrecorded(self.observer.memory))
+        return self.observer.restore(lines[-1]["state"], shown, self._imagined(lines))
+
+    def _read_vectors(self, count: int, dimensions: int) -> Iterator[Embedding]:
+        path = self.folder / "embeddings.f32"
+        try:
+            rows = np.fromfile(path, dtype="<f4")
+        except OSError as exc:
+            raise storage_error(f"read {path}", exc) from exc
+        if len(rows) < count * dimensions:
+            raise InputError(
+                f"{path} holds {len(rows)} numbers, {count} frames of {dimensions} were expected: "
+                "it was cut, or the run was made with another encoder"
+            )
+        return iter(rows[: count * dimensions].reshape(count, dimensions))
+
+    def _imagined(self, lines: Sequence[Mapping[str, Any]]) -> Pixels | None:
+        """The picture that was imagined last, for a loop that is on the way to it."""
+        names = [
+            line["injected"]["source"]
+            for line in lines
+            if line["injected"] and line["injected"]["kind"] == "imagined"
+        ]
+        return to_pixels(self.folder / names[-1]) if names else None
+
+    def _unrecorded(self, memory: ImageMemory) -> str | None:
+        """The entry of the frame that was stored, but not recorded, when the loop was stopped."""
+        ids = memory.embeddings().ids[-1:]
+        new = [each for each in memory.cache.peek(ids) if each.cache_id not in self._sources]
+        return next((e.cache_id for e in new if e.generation_params.get("frame") == self.frames + 1), None)
+
+    # ------------------------------------------------------------------ results
+
+    def result(self) -> dict[str, Any]:
+        """Its part of ``run.json``."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "policy": self.observer.policy_name,
+            "folder": self.name,
+            "frames": self.frames,
+            "injections": self._injections,
+            "summary": summary(self._embeddings),
+        }
+
+    def close(self) -> None:
+        """Close the journal and the vectors; calling it twice is fine."""
+        self.journal.close()
+        self._vectors.close()
+
+
+def _shown(done: FrameDone) -> dict[str, Any] | None:
+    shown = done.observed.shown
+    return None if shown is None else {"how": shown.how, "share": shown.share, "made": shown.made}
+
+
+def _relived(line: Mapping[str, Any], embedding: Embedding) -> Relived:
+    injected = line["injected"]
+    return Relived(
+        embedding=embedding,
+        cache_id=line["cache_id"],
+        lineage=Lineage(dict(zip(line["parents"], line["weights"], strict=True)), line["depth"]),
+        set_out=injected is not None,
+        target=None if injected is None else injected["cache_id"],
+        arrived=line["arrived"],
+    )

@@ -1,0 +1,97 @@
+"""Watching a loop: every frame is encoded, counted and measured; a `Spectator` does no more than that."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from reverie.cache.aesthetic_matcher import AestheticMatcher
+from reverie.loop.actuator import Again
+from reverie.loop.monitor import Measures, Monitor
+from reverie.loop.observed import Injection, Observed, Relived
+from reverie.pixels import ImageLike, Pixels, to_pixels
+from reverie.protocols import Decision, Encoder
+from reverie.vectors import Embedding, as_embedding
+
+__all__ = ["Spectator", "Watch"]
+
+
+class Watch:
+    """What every observer does with a frame: encode it, and then count and measure it."""
+
+    def __init__(self, matcher: AestheticMatcher) -> None:
+        self._matcher = matcher
+        self.monitor = Monitor()
+        self.frame = 0
+        self.times_ms: dict[str, float] = {}
+
+    def encode(self, pixels: Pixels) -> Embedding:
+        """The vector of a new frame; the times are counted from here."""
+        self.times_ms = {}
+        with self.timed("encode"):
+            return self._matcher.encode_image(pixels)
+
+    def encode_batch(self, frames: Sequence[Pixels]) -> list[Embedding]:
+        """The vectors of some pictures."""
+        rows, name = self._matcher.encode_images(frames), self._matcher.encoder.name
+        return [as_embedding(row, encoder=name) for row in rows]
+
+    def count(self, embedding: Embedding) -> Measures:
+        """Take in what is shown as the next frame."""
+        self.frame += 1
+        return self.monitor.observe(embedding)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Note how long the block took, in milliseconds."""
+        started = time.perf_counter()
+        yield
+        self.times_ms[step] = round((time.perf_counter() - started) * 1e3, 3)
+
+
+class Spectator:
+    """Watches a loop without memory: encodes and measures each frame, keeps and injects nothing.
+
+    Args:
+        encoder: An `Encoder` or a registered name.
+
+    Attributes:
+        last: The frame observed last; None before the first.
+    """
+
+    policy_name = "none"
+
+    def __init__(self, encoder: str | Encoder = "descriptor") -> None:
+        self._watch = Watch(AestheticMatcher(encoder))
+        self.last: Observed | None = None
+
+    def observe(
+        self,
+        frame: ImageLike,
+        *,
+        prompt: str = "",  # noqa: ARG002 - the same call as the Injector's
+        generation_params: Mapping[str, Any] | None = None,  # noqa: ARG002
+        again: Again | None = None,  # noqa: ARG002
+    ) -> Injection | None:
+        """Take in one frame; never an injection.
+
+        Raises:
+            ImageError: The frame cannot be used; it was not counted.
+        """
+        embedding = self._watch.encode(to_pixels(frame))
+        measures = self._watch.count(embedding)
+        decision = Decision(None, "no memory: frames are only watched")
+        self.last = Observed(
+            self._watch.frame, embedding, measures, decision, times_ms=dict(self._watch.times_ms)
+        )
+        return None
+
+    def relive(self, frame: Relived) -> None:
+        """Count a frame of a run that is gone on with."""
+        self._watch.count(frame.embedding)
+
+    def state(self) -> dict[str, Any]:
+        """Nothing: its frames say it all."""
+        return {}

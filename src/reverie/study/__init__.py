@@ -1,0 +1,1 @@
+"""The study: policies side by side on several generators, measured honestly."""
