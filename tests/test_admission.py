@@ -142,6 +142,25 @@ def test_options_are_checked(options, named):
         AdmissionRate(**options)
 
 
+def test_the_ends_of_the_options_are_allowed():
+    """A step of 1 and a window of one frame; a threshold of -1 is tested above."""
+    assert shares(AdmissionRate(0.5, step=1, window=1), np.array([0.5, 0.6, 0.4])).tolist() == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_half_of_the_equal_frames_count_for_the_rank():
+    """A frame like all before it has the middle rank, and is not admitted at that level."""
+    rate = AdmissionRate(0.5)
+    shares(rate, np.array([0.3, 0.3]))
+    seen = rate.state()["seen"]
+    for level, admitted in ((0.5, False), (0.501, True)):
+        rate.restore({"level": level, "seen": seen})
+        assert rate.judge(at(0.3), archive([1, 0])).admitted == admitted
+
+
 def test_the_reason_of_a_rate_has_its_numbers():
     """Cosine, whose, rank and level."""
     rate = AdmissionRate(0.1)

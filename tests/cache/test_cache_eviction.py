@@ -297,3 +297,10 @@ def test_a_listener_may_wait_for_another_thread_that_uses_the_cache(open_cache: 
     assert answers == [1, 2, 2, 2]
     open_cache(max_size=1, on_evicted=[ask])
     assert answers == [1, 2, 2, 2, 1]
+
+
+def test_a_single_text_is_no_list_of_ids(open_cache: Open) -> None:
+    """Its letters would be taken for ids, and nothing would be protected."""
+    cache = open_cache(max_size=2)
+    with pytest.raises(InputError, match="protect takes a list of ids, got the text"):
+        cache.protect("cache_00001")

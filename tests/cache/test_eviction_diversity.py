@@ -155,6 +155,29 @@ def test_the_first_to_go_is_the_best_single_swap() -> None:
         assert found == f"cache_{int(np.argmin(left)) + 1:05d}"
 
 
+@pytest.mark.parametrize("kind", [RkeSwap, MaxMinSwap])
+def test_a_memory_of_many_rows_is_passed_over_in_blocks(kind) -> None:
+    """Kept up to date over many blocks of rows, or made anew from what is left: the same bits."""
+    count, dimensions = 700, 512  # a block is 256 rows where two are compared with all, and 128 for three
+    rng = np.random.default_rng(6)
+    policy, vectors = random_policy(kind, count, dimensions)
+    next(policy.ranking())
+    for number in range(count + 1, count + 40):
+        came = [f"cache_{number:05d}"]
+        vectors[came[0]] = as_embedding(rng.standard_normal(dimensions), encoder="x")
+        policy.insert(brief(number), vectors[came[0]])
+        gone = [next(policy.ranking(came)), *([list(vectors)[number % 7]] if number % 3 == 0 else [])]
+        for cache_id in set(gone):
+            policy.discard(cache_id)
+            del vectors[cache_id]
+    again = kind(**policy.state())
+    for cache_id, vector in vectors.items():
+        again.insert(brief(number_of(cache_id)), vector)
+    assert list(islice(policy.ranking(), 20)) == list(islice(again.ranking(), 20))
+    if kind is RkeSwap:
+        assert policy.crowding() == again.crowding()
+
+
 def test_a_repeated_frame_takes_the_place_of_its_twin() -> None:
     """What a candidate repeats is the most crowded entry; the older of the two goes."""
     policy, vectors = random_policy(RkeSwap, 12, dimensions=64)
@@ -267,6 +290,26 @@ def test_maxmin_names_the_older_of_the_closest_pair_again_and_again() -> None:
         for gone in (found, ids[-2]) if number % 5 == 0 else (found,):
             policy.discard(gone)
             vectors.pop(gone, None)
+
+
+def test_maxmin_lets_the_other_of_a_pair_go_when_one_may_not() -> None:
+    """As brute force does, where the newest is skipped, as a cache does, and every fourth is pinned."""
+    rng = np.random.default_rng(8)
+    policy, vectors = MaxMinSwap(), {}
+    for number in range(1, 150):
+        newest = f"cache_{number:05d}"
+        vectors[newest] = as_embedding(rng.standard_normal(12), encoder="x")
+        policy.insert(brief(number, pinned=number % 4 == 0), vectors[newest])
+        if number <= 60:
+            continue
+        ids, rows = list(vectors), np.array(list(vectors.values()), dtype=np.float64)
+        loose = np.array([number_of(each) % 4 != 0 and each != newest for each in ids])
+        cosines = np.where(loose[:, None] | loose, rows @ rows.T - 3 * np.eye(len(rows)), -3)
+        pair = np.unravel_index(cosines.argmax(), cosines.shape)
+        found = next(policy.ranking({newest}))
+        assert found == ids[min(place for place in pair if loose[place])]
+        policy.discard(found)
+        del vectors[found]
 
 
 # --------------------------------------------------------------------------------------- reservoir

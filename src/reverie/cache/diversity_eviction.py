@@ -192,18 +192,19 @@ class _Compared:
 
     def _products(self, others: _Rows) -> _Rows:
         """``(n, m)``: all rows times ``(m, d)`` others, in one pass over the rows."""
-        rows = self._rows[: len(self._ids)]
+        count = len(self._ids)
         if len(others) == 1:
-            single: _Rows = np.vecdot(rows, others[0])[:, None]
+            single: _Rows = np.vecdot(self._rows[:count], others[0])[:, None]
             return single
-        # In blocks that stay in the processor's cache, and too small for BLAS to wake its threads.
-        step = max(1, _ONE_THREAD // others.size)
-        if len(rows) <= step:
-            return rows @ others.T
-        found = np.empty((len(rows), len(others)), dtype=np.float32)
-        for start in range(0, len(rows), step):
-            np.matmul(rows[start : start + step], others.T, out=found[start : start + step])
-        return found
+        # In blocks that stay in the processor's cache, and too small for BLAS to wake its threads. There is
+        # always room for whole blocks: their size and that of the matrix are powers of two.
+        size = 1 << max(0, (_ONE_THREAD // others.size).bit_length() - 1)
+        if count <= size:
+            return self._rows[:count] @ others.T
+        blocks = -(-count // size)
+        rows = self._rows[: blocks * size].reshape(blocks, size, self._rows.shape[1])
+        found: _Rows = np.matmul(rows, others.T).reshape(blocks * size, len(others))
+        return found[:count]
 
     def _oldest(self, tied: NDArray[np.bool_]) -> int:
         """The oldest of some rows."""
@@ -310,9 +311,12 @@ class RkeSwap(_Compared):
     def _squared(self, products: _Rows) -> _Floats:
         """Squared kernel values of products of rows, in whole units."""
         slope = 2.0 / (self._bandwidth or 1.0)
-        exponents = products * np.float32(slope / self._scale**2) - np.float32(slope)
-        terms: _Floats = np.exp(exponents, out=exponents).astype(np.float64)
-        return np.rint(np.multiply(terms, _UNIT, out=terms), out=terms)
+        terms = products * np.float32(slope / self._scale**2)
+        terms -= np.float32(slope)
+        np.exp(terms, out=terms)
+        terms *= np.float32(_UNIT)  # a power of two: nothing is lost
+        whole: _Floats = np.rint(terms, out=terms).astype(np.float64)
+        return whole
 
     def _follow(self, fresh: list[int]) -> None:
         """Add what came, take off what went."""
@@ -320,13 +324,13 @@ class RkeSwap(_Compared):
         others = self._rows[fresh]
         if self._gone:
             others = np.concatenate([others, self._gone])
-        terms = self._squared(self._products(others))
+        terms = self._squared(np.ascontiguousarray(self._products(others).T))
         value = self._value[:count]
         if came:
-            value += terms[:, :came].sum(axis=1)
-            value[fresh] = terms[:, :came].sum(axis=0)
+            value += terms[:came].sum(axis=0)
+            value[fresh] = terms[:came].sum(axis=1)
         if self._gone:
-            lost = terms[:, came:].sum(axis=1)
+            lost = terms[came:].sum(axis=0)
             lost[fresh] = 0.0  # what went before they came is not in their sums
             value -= lost
             self._gone = []
@@ -395,7 +399,7 @@ class MaxMinSwap(_Compared):
         """Take in what came; and, in the same pass, look again for the neighbour that is needed first."""
         lost = (self._partner[: len(self._ids)] < 0).nonzero()[0]
         wanted = [*fresh, int(lost[self._value[lost].argmax()])] if lost.size else fresh
-        cosines = self._products(self._rows[wanted]).T.astype(np.float64)
+        cosines = self._products(self._rows[wanted]).T.astype(np.float64, order="C")
         for slot, row in zip(wanted, cosines, strict=True):
             row[slot] = _ALONE
             if self._value[slot] == np.inf:

@@ -271,7 +271,12 @@ class CacheManager(Session):
 
         For what proved its worth, such as memories that freed a loop. It is not written anywhere: it ends
         when the cache is closed. A pin is for good. Ids that are not there are fine.
+
+        Raises:
+            InputError: A single text was given: its letters are no ids.
         """
+        if isinstance(cache_ids, str):
+            raise InputError(f"protect takes a list of ids, got the text {cache_ids!r}")
         elite = frozenset(cache_ids)
         with self._lock:
             self._elite = elite

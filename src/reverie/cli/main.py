@@ -142,6 +142,7 @@ def _epilog() -> str:
     cls=RootGroup,
     homes={
         "dream": "reverie.cli.dream:dream",
+        "study": "reverie.cli.study:study",
         "report": "reverie.cli.report:report",
         "cache": "reverie.cli.cache:cache",
         "models": "reverie.cli.models:models",

@@ -7,7 +7,7 @@ gets next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,12 +28,15 @@ _IMAGINED = 2  # pictures to choose from
 class Again(Protocol):
     """Makes the frame that was just observed once more, from another input."""
 
-    def __call__(self, source: Pixels, *, strength: float | None = None, variation: int = 0) -> Pixels:
+    def __call__(
+        self, source: Pixels, *, strength: float | None = None, calm: float = 1.0, variation: int = 0
+    ) -> Pixels:
         """Generate with the frame's own noise.
 
         Args:
             source: The input, ``(h, w, 3)`` uint8 RGB.
             strength: Another strength than the loop's, in [0, 1].
+            calm: The strength is multiplied by this, in (0, 1].
             variation: Other noise: the same number gives the same noise, 0 the frame's own.
         """
 
@@ -115,13 +118,13 @@ class Actuator:
         before = self.shown
         if before is not None and before[0].shape != pixels.shape:
             before = None  # the loop changed its size: there is no way from the one to the other
-        return capped(before, (pixels, embedding), self.settings.cap, self._encode, self._nearer(again))
-
-    def _nearer(self, again: Again | None) -> Callable[[float], Pixels] | None:
-        leg, shown = self._leg, self.shown
-        if again is None or leg is None or shown is None:
-            return None
-        return lambda share: again(leg.input(shown[0], share))
+        made = (pixels, embedding)
+        if before is None or again is None:
+            return capped(before, made, self.settings.cap, self._encode)
+        leg, shown = self._leg, before[0]
+        nearer = None if leg is None else lambda share: again(leg.input(shown, share))
+        calmer = lambda share: again(shown, calm=share)  # noqa: E731 - as short as the one above
+        return capped(before, made, self.settings.cap, self._encode, nearer=nearer, calmer=calmer)
 
     def took(self, shown: Shown) -> Target | None:
         """Take note of what is shown; gives the target when this is the end of the way to it."""
@@ -129,7 +132,7 @@ class Actuator:
         leg = self._leg
         if leg is None:
             return None
-        leg.took(0.0 if shown.how == "blend" else shown.share)
+        leg.took(shown.share if shown.how in ("frame", "input") else 0.0)
         fits = leg.target.shape == shown.pixels.shape
         if fits and not leg.over(shown.embedding):
             leg.advance()

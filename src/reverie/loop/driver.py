@@ -152,13 +152,19 @@ class DreamLoop:
         self.frame, self._input = frame, fit(source, *self._generator.size)
 
     def _again(
-        self, seed: int, source: Pixels, *, strength: float | None = None, variation: int = 0
+        self,
+        seed: int,
+        source: Pixels,
+        *,
+        strength: float | None = None,
+        calm: float = 1.0,
+        variation: int = 0,
     ) -> Pixels:
         """The frame of this seed once more, from another input."""
         pixels = self._generator.generate(
             source,
             prompt=self._prompt,
-            strength=self._strength if strength is None else strength,
+            strength=calm * (self._strength if strength is None else strength),
             seed=frame_seed(seed, variation) if variation else seed,
         )
         self._check(pixels)

@@ -11,7 +11,7 @@ import numpy as np
 from reverie.cache.similarity import check_cut, find_similar, weighted_choice
 from reverie.errors import InputError
 from reverie.protocols import Decision, Observation
-from reverie.vectors import similarities
+from reverie.vectors import EmbeddingSet, similarities
 
 __all__ = ["NoInjection", "RandomMemory", "SimilarMemory"]
 
@@ -33,16 +33,20 @@ class SimilarMemory:
         interval: Frames between injections.
         threshold: Lowest cosine that counts, inclusive.
         top_k: How many of the most similar are drawn from, each in proportion to its similarity.
+        rest: Frames for which what was just kept is left alone; the specification knows of no such rest.
 
     Raises:
-        InputError: ``interval`` is not a whole number of at least 1, ``threshold`` is NaN, or ``top_k``
-            is negative.
+        InputError: ``interval`` is not a whole number of at least 1, ``threshold`` is NaN, or ``top_k`` or
+            ``rest`` is negative.
     """
 
     name = "spec"
 
-    def __init__(self, interval: int = 15, threshold: float = 0.7, top_k: int = 5) -> None:
+    def __init__(self, interval: int = 15, threshold: float = 0.7, top_k: int = 5, rest: int = 0) -> None:
         check_cut(threshold, top_k)
+        if rest < 0:
+            raise InputError(f"rest must be 0 frames or more, got {rest!r}")
+        self._rest = rest
         self._interval = _checked_interval(interval)
         self._threshold = threshold
         self._top_k = top_k
@@ -51,14 +55,23 @@ class SimilarMemory:
         """Inject when the frame's number is a multiple of the interval and something is similar enough."""
         if observation.frame % self._interval:
             return _waiting(observation.frame, self._interval)
-        similar = find_similar(observation.embedding, observation.candidates, self._threshold, self._top_k)
-        numbers = {"candidates": float(len(observation.candidates)), "similar": float(len(similar))}
+        candidates = self._candidates(observation)
+        similar = find_similar(observation.embedding, candidates, self._threshold, self._top_k)
+        numbers = {"candidates": float(len(candidates)), "similar": float(len(similar))}
         chosen = weighted_choice(similar, rng)
         if chosen is None:
             return Decision(None, f"no memory is {self._threshold:g} or more similar", numbers=numbers)
         similarity = dict(similar)[chosen]
         reason = f"every {self._interval} frames: one of {len(similar)} memories like this frame"
         return Decision(chosen, reason, similarity, numbers)
+
+    def _candidates(self, observation: Observation) -> EmbeddingSet:
+        candidates, newest = observation.candidates, observation.frame - self._rest
+        if not self._rest:
+            return candidates
+        rows = [row for row, each in enumerate(candidates.ids) if observation.kept.get(each, 0) <= newest]
+        ids = tuple(candidates.ids[row] for row in rows)
+        return EmbeddingSet(ids, candidates.matrix[rows], candidates.encoder)
 
 
 class RandomMemory:

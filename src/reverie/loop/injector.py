@@ -249,7 +249,7 @@ class Injector:
         actuator, before = self._actuator, self._lineage
         if not actuator.stops:
             return self._source.child()
-        share = actuator.part * shown.share
+        share = actuator.part * shown.share if shown.how != "calm" else 0.0
         return mixed(before, self._lineage_of(actuator.stops[0], before), share).child()
 
     def _lineage_of(self, target: Target, before: Lineage) -> Lineage:
@@ -399,7 +399,11 @@ class Injector:
         return Injection(_like(frame, shown.pixels), None, 1.0, reason, "shown", 0)
 
 
-_NEARER = {"input": "made again from a nearer input", "blend": "blended with it"}
+_NEARER = {
+    "input": "made again from a nearer input",
+    "calm": "made again at less strength",
+    "blend": "blended with it",
+}
 
 
 def _injection(target: Target, source: Pixels, step: int, frame: ImageLike) -> Injection:
