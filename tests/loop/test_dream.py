@@ -32,6 +32,7 @@ ARMS = ("without", "with")
 LINE = {
     "frame", "seed", "image", "prompt", "strength", "cache_id", "parents", "policy", "reason", "numbers",
     "injected", "measures", "times_ms", "stored", "weights", "depth", "shown", "towards", "arrived", "state",
+    "loop",
 }  # fmt: skip
 FIGURES = {
     "effective_images", "effective_images_last_100", "pairwise", "motifs", "stuck", "hard_cuts", "replay",

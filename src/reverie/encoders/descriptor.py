@@ -300,7 +300,12 @@ class DescriptorEncoder:
 
     Two vectors compare by their dot product: 1 is the same picture, about 0 unrelated ones.
     The first frame loads 4 kB of calibration; there is nothing else to load.
+
+    Attributes:
+        unrelated_cosine: Median cosine of unrelated pictures.
     """
+
+    unrelated_cosine = 0.03
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,7 @@ class Arm:
                 "towards": None if target is None or target.entry is None else target.entry.cache_id,
                 "arrived": observed.arrived,
                 "shown": _shown(done),
+                "loop": None if observed.state is None else asdict(observed.state),
                 "measures": observed.measures,
                 "times_ms": done.times_ms,
                 "state": self.observer.state(),

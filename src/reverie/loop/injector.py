@@ -157,6 +157,7 @@ class Injector:
             "" if kept is None else kept.outcome,
             self._cut or (actuator.stops[-1] if actuator.stops else None),
             arrived,
+            watch.states.last,
         )
         return injection
 

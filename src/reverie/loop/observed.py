@@ -12,6 +12,7 @@ from reverie.entry import CacheEntry
 from reverie.loop.actuator import Target
 from reverie.loop.lineage import Lineage
 from reverie.loop.monitor import Measures
+from reverie.loop.states import State
 from reverie.loop.step_cap import Shown
 from reverie.pixels import Pixels
 from reverie.protocols import Decision
@@ -63,6 +64,7 @@ class Observed:
         stored: What the memory says of it; empty when it was not to be kept.
         target: Where the loop is going from here; None while it goes where it likes.
         arrived: Whether it came to the end of its way at this frame.
+        state: What the loop is doing, in words.
     """
 
     frame: int
@@ -78,6 +80,7 @@ class Observed:
     stored: str = ""
     target: Target | None = None
     arrived: bool = False
+    state: State | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

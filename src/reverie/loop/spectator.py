@@ -9,8 +9,11 @@ from typing import Any
 
 from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.loop.actuator import Again
+from reverie.loop.alarm import Alarm
+from reverie.loop.calibration import Calibration
 from reverie.loop.monitor import Measures, Monitor
 from reverie.loop.observed import Injection, Observed, Relived
+from reverie.loop.states import States
 from reverie.pixels import ImageLike, Pixels, to_pixels
 from reverie.protocols import Decision, Encoder
 from reverie.vectors import Embedding, as_embedding
@@ -22,8 +25,12 @@ class Watch:
     """What every observer does with a frame: encode it, and then count and measure it."""
 
     def __init__(self, matcher: AestheticMatcher) -> None:
+        own = getattr(matcher.encoder, "unrelated_cosine", None)
         self._matcher = matcher
-        self.monitor = Monitor()
+        self._calibration = Calibration() if own is None else Calibration().moved(float(own))
+        self.monitor = Monitor(calibration=self._calibration)
+        self.states = States(self._calibration)
+        self.alarm = Alarm()
         self.frame = 0
         self.times_ms: dict[str, float] = {}
 
@@ -41,7 +48,11 @@ class Watch:
     def count(self, embedding: Embedding) -> Measures:
         """Take in what is shown as the next frame."""
         self.frame += 1
-        return self.monitor.observe(embedding)
+        measures = self.monitor.observe(embedding)
+        self.states.observe(measures)
+        novelty = measures["novelty"]
+        self.alarm.observe(None if novelty is None else self._calibration.novelty(novelty))
+        return {**measures, "alarm": self.alarm.evidence, "alarms": float(self.alarm.raised)}
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -84,7 +95,12 @@ class Spectator:
         measures = self._watch.count(embedding)
         decision = Decision(None, "no memory: frames are only watched")
         self.last = Observed(
-            self._watch.frame, embedding, measures, decision, times_ms=dict(self._watch.times_ms)
+            self._watch.frame,
+            embedding,
+            measures,
+            decision,
+            times_ms=dict(self._watch.times_ms),
+            state=self._watch.states.last,
         )
         return None
 

@@ -7,14 +7,16 @@ says which of them it is of.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from reverie import registry
-from reverie.errors import InputError, UnknownNameError
+from reverie.errors import InputError, MissingDependencyError, UnknownNameError
 from reverie.generators.seed_images import built_in_seeds
 from reverie.pixels import Pixels
 from reverie.protocols import Generator
@@ -32,7 +34,7 @@ class Dreamer:
 
     Attributes:
         name: In tables.
-        kind: ``patches`` or ``latent``.
+        kind: ``patches``, ``conv`` or ``latent``.
         strength: Of every frame.
         size: Side of the frames in pixels.
     """
@@ -42,18 +44,32 @@ class Dreamer:
     strength: float
     size: int = 128
 
-    def make(self) -> Generator:
-        """The generator, over all the built-in seed pictures."""
+    def make(self, folder: Path) -> Generator:
+        """The generator over all the built-in seed pictures; its weights, if any, are kept in the folder."""
         if self.kind == "patches":
             generator: Generator = registry.create("generators", "patches", None, size=self.size)
             return generator
-        return LatentGenerator(built_in_seeds(self.size), size=self.size)
+        pictures = built_in_seeds(self.size)
+        if self.kind == "latent":
+            return LatentGenerator(pictures, size=self.size)
+        learnt: Generator = _conv()(pictures, size=self.size, folder=folder)
+        return learnt
+
+
+def _conv() -> Any:
+    try:
+        return importlib.import_module("reverie.study.conv_denoiser").ConvGenerator
+    except ImportError as exc:
+        raise MissingDependencyError(
+            'the generator "conv" of the study needs torch: pip install "reverie[study]"'
+        ) from exc
 
 
 _LISTED = (
     Dreamer("patches-35", "patches", 0.35),
     Dreamer("patches-50", "patches", 0.5),
     Dreamer("patches-60", "patches", 0.6),
+    Dreamer("conv-50", "conv", 0.5),
     Dreamer("latent-35", "latent", 0.35),
     Dreamer("latent-50", "latent", 0.5),
     Dreamer("latent-60", "latent", 0.6),
@@ -80,7 +96,9 @@ class PartOf:
 
 PARTS: Mapping[str, PartOf] = {
     "development": PartOf(("patches-50", "latent-50"), 1000, 4),
-    "held-out": PartOf(("patches-35", "patches-50", "patches-60", "latent-35", "latent-60"), 0, 16),
+    "held-out": PartOf(
+        ("patches-35", "patches-50", "patches-60", "conv-50", "latent-35", "latent-60"), 0, 16
+    ),
 }
 """Held out are other seeds everywhere, and all generators but ``patches-50`` and ``latent-50``."""
 

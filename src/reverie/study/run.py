@@ -1,7 +1,7 @@
 """Runs a study: every trial in a process of its own choosing, every result a file, and on where it stopped.
 
-A study folder holds ``trials/NAME.json`` and ``trials/NAME.png`` for each loop; `reverie study` adds
-``study.json`` and ``study.md``.
+A study folder holds ``trials/NAME.json`` and ``trials/NAME.png`` for each loop, and ``models/`` for weights
+that were trained; `reverie study` adds ``study.json`` and ``study.md``.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ def run_study(
 
     Raises:
         InputError: ``processes`` is below 1, or a result that is there cannot be read.
+        MissingDependencyError: A generator needs what is not installed.
         StorageError: The disk refused.
     """
     if processes is not None and processes < 1:
@@ -88,6 +89,8 @@ def _run_all(trials: Sequence[Trial], folder: Path, processes: int) -> Iterator[
     """Each trial as it is finished; no more of them wait than there are processes."""
     if not trials:
         return
+    for name in sorted({trial.generator for trial in trials}):
+        GENERATORS[name].make(folder / "models")  # what is to be trained is trained once, before all
     spawned = multiprocessing.get_context("spawn")  # a forked BLAS or torch may hang
     waiting, pending = iter(trials), set[Future[Trial]]()
     with ProcessPoolExecutor(min(processes, len(trials)), mp_context=spawned) as pool:
@@ -109,7 +112,7 @@ def _run_one(trial: Trial, folder: Path) -> Trial:
     dreamer = GENERATORS[trial.generator]
     with threadpool_limits(limits=1, user_api="blas"):
         encoder, judge = _encoders()
-        result, strip = run_trial(trial, dreamer, _generator(trial.generator), encoder, judge)
+        result, strip = run_trial(trial, dreamer, _generator(trial.generator, folder), encoder, judge)
     buffer = io.BytesIO()
     strip.save(buffer, format="PNG")
     path = _path(folder, trial)
@@ -124,8 +127,8 @@ def _encoders() -> tuple[Encoder, Encoder]:
 
 
 @cache
-def _generator(name: str) -> Generator:
-    return GENERATORS[name].make()
+def _generator(name: str, folder: Path) -> Generator:
+    return GENERATORS[name].make(folder / "models")
 
 
 def _path(folder: Path, trial: Trial) -> Path:
