@@ -168,9 +168,7 @@ def choices_of(observation: Observation, which: Which) -> Choices:
     )
     ids = [candidates.ids[row] for row in rows]
     matrix, recent = candidates.matrix[rows], observation.recent[-which.back :]
-    cosines = np.empty((len(rows), len(recent)))
-    if len(rows):
-        cosines[:] = np.vecdot(matrix[:, None], recent[None])
+    cosines = (matrix @ recent.T).astype(np.float64)
     uses = dict.fromkeys(ids, 0.0)
     for past in observation.past:
         if past.cache_id in uses:

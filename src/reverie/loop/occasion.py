@@ -95,10 +95,12 @@ def whether(when: When, observation: Observation, rng: np.random.Generator) -> W
 
 def _alarm(when: When, observation: Observation, since: int | None) -> Whether:
     on, off = (moved(level, observation.unrelated) for level in (when.on, when.off))
-    alike = _alike(observation.recent, when.window, when.least)
-    if not len(alike):
+    if len(observation.recent) < when.least:
         return Whether(False, "too few frames to judge by", {})
-    alarm, now = _latched(alike, on, off), float(alike[-1])
+    now = float(_alike(observation.recent[-when.window :], when.window, when.least)[-1])
+    alarm = now > on
+    if off <= now <= on:  # it is what it was: look back
+        alarm = _latched(_alike(observation.recent, when.window, when.least), on, off)
     numbers = {"alike": now, "alarm": float(alarm)}
     if not alarm:
         return Whether(False, f"the loop moves: mean cosine {now:.2f}, alarm at {on:.2f}", numbers)
@@ -129,8 +131,6 @@ def _alike(recent: Vectors, window: int, least: int) -> NDArray[np.float64]:
     From the lengths of sums: |sum of w unit vectors|^2 = w + the cosines of all ordered pairs.
     """
     count = len(recent)
-    if count < least:
-        return np.empty(0)
     sums = np.zeros((count + 1, recent.shape[1]))
     np.cumsum(recent, axis=0, dtype=np.float64, out=sums[1:])
     first = least if count < window else window  # in a longer history all windows are full
