@@ -33,7 +33,7 @@ def rows(*vectors):
 def seen(recent, memories=(), frame=None, **more):
     """An observation: the last frames, and memories by id ``m0``, ``m1``..."""
     ids = tuple(f"m{number}" for number in range(len(memories)))
-    matrix = rows(*memories) if len(memories) else np.empty((0, D), np.float32)
+    matrix = rows(*memories) if len(memories) else np.empty((0, 0), np.float32)  # as a cache gives it
     frame = len(recent) if frame is None else frame
     defaults = {"unrelated": 0.03, **more}
     return Observation(frame, as_embedding(recent[-1]), rows(*recent), EmbeddingSet(ids, matrix), **defaults)

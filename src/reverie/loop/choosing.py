@@ -167,7 +167,8 @@ def choices_of(observation: Observation, which: Which) -> Choices:
         dtype=np.intp,
     )
     ids = [candidates.ids[row] for row in rows]
-    matrix, recent = candidates.matrix[rows], observation.recent[-which.back :]
+    recent = observation.recent[-which.back :]
+    matrix = candidates.matrix.reshape(-1, recent.shape[1])[rows]  # an empty memory has no dimensions yet
     cosines = (matrix @ recent.T).astype(np.float64)
     uses = dict.fromkeys(ids, 0.0)
     for past in observation.past:
