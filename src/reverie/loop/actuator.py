@@ -122,9 +122,14 @@ class Actuator:
         if before is None or again is None:
             return capped(before, made, self.settings.cap, self._encode)
         leg, shown = self._leg, before[0]
-        nearer = None if leg is None else lambda share: again(leg.input(shown, share))
-        calmer = lambda share: again(shown, calm=share)  # noqa: E731 - as short as the one above
-        return capped(before, made, self.settings.cap, self._encode, nearer=nearer, calmer=calmer)
+        return capped(
+            before,
+            made,
+            self.settings.cap,
+            self._encode,
+            again=lambda source, calm: again(source, calm=calm),
+            inputs=None if leg is None else lambda share: leg.input(shown, share),
+        )
 
     def took(self, shown: Shown) -> Target | None:
         """Take note of what is shown; gives the target when this is the end of the way to it."""
@@ -132,7 +137,7 @@ class Actuator:
         leg = self._leg
         if leg is None:
             return None
-        leg.took(shown.share if shown.how in ("frame", "input") else 0.0)
+        leg.took(0.0 if shown.how == "blend" else shown.taken)
         fits = leg.target.shape == shown.pixels.shape
         if fits and not leg.over(shown.embedding):
             leg.advance()
