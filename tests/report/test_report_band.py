@@ -67,7 +67,7 @@ def test_words_shares_and_the_promise(told):
     for words in (
         "Stuck Nearly one picture, and nothing new comes. 50 % 0 %",
         "Healthy It moves, and keeps finding something new. 25 % 75 %",
-        "runs 2,000 frames on average, at least, before a false alarm. twice at frame 30, 31",
+        "runs 2,000 frames on average, at least, before a false alarm. twice at frames 30, 31",
         "never evidence up to 25 %",
         "Every change, and why",
         "stuck frames 21\N{EN DASH}40 stuck at frame 21",

@@ -201,7 +201,7 @@ def _alarm_cell(arm: Arm) -> str:
     if not raised:
         return f"never<small>evidence up to {_percent(evidence)}</small>"
     listed = ", ".join(f"{at:,}" for at in raised[:3]) + (" …" if len(raised) > 3 else "")
-    return f"{times(len(raised))}<small>at frame {listed}</small>"
+    return f"{times(len(raised))}<small>at frame{'s' if len(raised) > 1 else ''} {listed}</small>"
 
 
 def _changes(run: Run) -> str:
@@ -221,5 +221,6 @@ def _changes(run: Run) -> str:
 
 
 def _change(span: Span) -> str:
-    why = f"<p>{escape(span.why)}</p>" if span.why else ""
+    told = span.why and span.name != "warming up"  # which only counts frames
+    why = f"<p>{escape(span.why)}</p>" if told else ""
     return f"<li>{swatch(span.name)}<b>{escape(span.name)}</b> <span>{span.frames}</span>{why}</li>"

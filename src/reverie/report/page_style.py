@@ -56,6 +56,7 @@ figcaption,.fine{font-size:14.5px;color:var(--soft);margin-top:12px;max-width:44
 details{margin-top:14px}
 summary{cursor:pointer;color:var(--soft);font-size:15px;padding:6px 0}
 .block+.block{margin-top:36px}
+details .block{margin-top:12px}
 .injections li{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px;
  min-width:0}
 .trio{display:grid;grid-template-columns:1fr 14px 1fr 14px 1fr;align-items:center;gap:6px;
@@ -122,6 +123,7 @@ footer{margin-top:72px;padding-top:20px;border-top:1px solid var(--line);font-si
  .narrow{display:block}
  .injections{grid-template-columns:1fr}
  .states td small,.states th small{font-size:13.5px}
+ .changes p{padding-left:31px}
  .state{width:24px;height:11px;margin-right:7px}
  .mosaic{grid-template-columns:repeat(6,1fr);gap:8px 3px}
  .mosaic li{font-size:11px}

@@ -64,12 +64,11 @@ def _bar(band: Image.Image, name: str, x: int, end: int) -> None:
     if not seen.texture:
         return
     thick, dashes = seen.texture
-    above = round((band.height - thick) / 2)
-    dash, space = (float(part) for part in dashes.split()) if dashes else (float(end - x), 1.0)
-    at = x + 3.0
-    while at < end - 3:
-        stop = min(end - 3, at + dash)
-        draw.rectangle((round(at), above, round(stop) - 1, band.height - 1 - above), fill=PAPER)
+    above, at = round((band.height - thick) / 2), x + 3.0
+    dash, space = map(float, dashes.split()) if dashes else (max(1.0, end - 6.0 - x), 1.0)
+    while at + dash <= end - 3:  # whole dashes only
+        last = max(round(at), round(at + dash) - 1)
+        draw.rectangle((round(at), above, last, band.height - 1 - above), fill=PAPER)
         at += dash + 2 * space
 
 
