@@ -11,7 +11,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -37,8 +37,8 @@ class Progress:
 
     Attributes:
         trial: What was finished last; None for what was there before.
-        done: Trials that are there.
-        total: Trials in all.
+        done: Loops that are there.
+        total: Loops in all; one may serve several trials, see `reverie.study.design.Trial.same_loop`.
     """
 
     trial: Trial | None
@@ -76,12 +76,13 @@ def run_study(
         (folder / "trials").mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise storage_error(f"make {folder}", exc) from exc
-    left = [trial for trial in trials if not _path(folder, trial).exists()]
-    done = len(trials) - len(left)
+    loops = list(dict.fromkeys(trial.same_loop() for trial in trials))
+    left = [trial for trial in loops if not _path(folder, trial).exists()]
+    done = len(loops) - len(left)
     told = on_progress or (lambda _: None)
-    told(Progress(None, done, len(trials)))
+    told(Progress(None, done, len(loops)))
     for number, trial in enumerate(_run_all(left, folder, processes or os.cpu_count() or 1), start=done + 1):
-        told(Progress(trial, number, len(trials)))
+        told(Progress(trial, number, len(loops)))
     return read_results(folder, trials)
 
 
@@ -144,10 +145,10 @@ def read_results(folder: Path, trials: Sequence[Trial]) -> list[dict[str, Any]]:
     """
     results = []
     for trial in trials:
-        path = _path(folder, trial)
+        path = _path(folder, trial.same_loop())
         try:
             result = orjson.loads(path.read_bytes())
-            results.append({"trial": dict(result["trial"]), "figures": dict(result["figures"])})
+            results.append({"trial": asdict(trial), "figures": dict(result["figures"])})
         except FileNotFoundError:
             continue
         except OSError as exc:
