@@ -15,16 +15,19 @@ from reverie.report.run import Arm, Run
 
 __all__ = [
     "ARM_COLOURS",
+    "CHART_STYLE",
     "NARROW",
     "WIDE",
     "Chart",
     "Frame",
+    "Scale",
     "Series",
     "arm_slots",
     "effective_images_chart",
     "render_svg",
     "similarity_chart",
     "ticks",
+    "x_axis",
 ]
 
 ARM_COLOURS: tuple[tuple[str, str], ...] = (
@@ -220,17 +223,28 @@ def number(value: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scale:
+class Scale:
+    """Where values stand in a drawing.
+
+    Attributes:
+        frame: Its size.
+        last: Highest x, above 0; the axis begins at 0.
+        low: y at the bottom.
+        high: y at the top.
+    """
+
     frame: Frame
     last: float
-    low: float
-    high: float
+    low: float = 0.0
+    high: float = 1.0
 
     def x(self, value: float) -> float:
+        """From the left edge of the drawing."""
         left, _, right, _ = self.frame.box
         return left + (right - left) * value / self.last
 
     def y(self, value: float) -> float:
+        """From its upper edge."""
         _, top, _, bottom = self.frame.box
         return bottom - (bottom - top) * (value - self.low) / (self.high - self.low)
 
@@ -244,15 +258,15 @@ def render_svg(chart: Chart, frame: Frame = WIDE, *, alone: bool = False) -> str
         alone: Carry colours and a background for light and dark, as a file of its own needs.
     """
     steps = ticks(*_range(chart), 6)
-    scale = _Scale(frame, max(chart.last, 1.0), steps[0], steps[-1])
+    scale = Scale(frame, max(chart.last, 1.0), steps[0], steps[-1])
     parts = [
         _y_axis(scale, steps),
-        _x_axis(scale, _x_ticks(scale.last, frame.steps)),
+        x_axis(scale, frame.box[3] + 30),
         *(_marks(scale, series) for series in chart.series),
         *(_line(scale, series, dots=chart.dots) for series in chart.series),
         _labels(scale, chart.series),
     ]
-    style = _STYLE + (_scheme() if alone else "")
+    style = CHART_STYLE + (_scheme() if alone else "")
     title = escape(chart.title)
     paper = f'<rect class="paper" width="{frame.width}" height="{frame.height}"/>' if alone else ""
     return (
@@ -271,7 +285,7 @@ def _x_ticks(last: float, about: int) -> list[float]:
     return [value for value in ticks(0.0, last, about) if value <= last and value == int(value)]
 
 
-def _y_axis(scale: _Scale, steps: Sequence[float]) -> str:
+def _y_axis(scale: Scale, steps: Sequence[float]) -> str:
     left, _, right, _ = scale.frame.box
     drawn = []
     for value in steps:
@@ -282,18 +296,18 @@ def _y_axis(scale: _Scale, steps: Sequence[float]) -> str:
     return "".join(drawn)
 
 
-def _x_axis(scale: _Scale, steps: Sequence[float]) -> str:
-    _, _, right, bottom = scale.frame.box
-    y = bottom + 30
+def x_axis(scale: Scale, y: float) -> str:
+    """The frame numbers, their base line at ``y``."""
+    right = scale.frame.box[2]
     drawn = [
         f'<text class="tick mid" x="{scale.x(value):.1f}" y="{y:.1f}">{number(value)}</text>'
-        for value in steps
+        for value in _x_ticks(scale.last, scale.frame.steps)
     ]
     drawn.append(f'<text class="tick" x="{right + 20:.1f}" y="{y:.1f}">frame</text>')
     return "".join(drawn)
 
 
-def _marks(scale: _Scale, series: Series) -> str:
+def _marks(scale: Scale, series: Series) -> str:
     if not series.marks:
         return ""
     bottom = scale.frame.box[3]
@@ -301,7 +315,7 @@ def _marks(scale: _Scale, series: Series) -> str:
     return f'<path class="mark" {_stroke(series)} d="{path}"/>'
 
 
-def _line(scale: _Scale, series: Series, *, dots: bool) -> str:
+def _line(scale: Scale, series: Series, *, dots: bool) -> str:
     runs = segments(series.points)
     columns = scale.frame.width
     path = "".join(_path(scale, thin(run, columns)) for run in runs)
@@ -319,13 +333,13 @@ def _line(scale: _Scale, series: Series, *, dots: bool) -> str:
     return drawn
 
 
-def _path(scale: _Scale, points: Sequence[Point]) -> str:
+def _path(scale: Scale, points: Sequence[Point]) -> str:
     placed = [f"{scale.x(x):.1f} {scale.y(y):.1f}" for x, y in points]
     # A lone point is a line of no length: its round cap shows as a dot.
     return f"M{placed[0]}h0" if len(placed) == 1 else "M" + "L".join(placed)
 
 
-def _labels(scale: _Scale, listed: Sequence[Series]) -> str:
+def _labels(scale: Scale, listed: Sequence[Series]) -> str:
     ends = [(series, runs[-1][-1]) for series in listed if (runs := segments(series.points))]
     _, top, right, bottom = scale.frame.box
     if not ends:
@@ -371,7 +385,7 @@ def _stroke(series: Series) -> str:
     return f'style="stroke:{_colour(series)}"'
 
 
-_STYLE = (
+CHART_STYLE = (
     ".chart{font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;"
     "font-variant-numeric:tabular-nums}"
     ".chart .paper{fill:var(--page,#faf9f7)}"
@@ -383,6 +397,7 @@ _STYLE = (
     ".chart .dot{fill:var(--page,#faf9f7);stroke-width:1.75}"
     ".chart .value{font-weight:650}"
 )
+"""What every drawing of this module carries."""
 
 
 def scheme_variables(dark: bool) -> str:

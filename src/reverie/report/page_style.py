@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reverie.report.band import band_style
 from reverie.report.charts import ARM_COLOURS, scheme_variables
 
 __all__ = ["page_style"]
@@ -55,16 +56,43 @@ figcaption,.fine{font-size:14.5px;color:var(--soft);margin-top:12px;max-width:44
 details{margin-top:14px}
 summary{cursor:pointer;color:var(--soft);font-size:15px;padding:6px 0}
 .block+.block{margin-top:36px}
+details .block{margin-top:12px}
 .injections li{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px;
  min-width:0}
 .trio{display:grid;grid-template-columns:1fr 14px 1fr 14px 1fr;align-items:center;gap:6px;
  margin-bottom:10px}
 .trio img,.trio .gone{width:100%;border-radius:6px}
-.trio .memory{outline:2px solid var(--mark);outline-offset:2px}
+.trio .towards{outline:2px solid var(--mark);outline-offset:2px}
+.trio .never{background:none;border:1px dashed var(--line)}
 .trio span{color:var(--soft);text-align:center;font-size:15px}
 .trio em{font-style:normal;font-size:12.5px;line-height:1.35;color:var(--soft);align-self:start}
 .injections p{font-size:15px;line-height:1.45}
 .injections p.fact{font-weight:600;margin-bottom:2px}
+.injections p.fact::first-letter,.reason::first-letter{text-transform:uppercase}
+.fine.count{margin:0;font-weight:400}
+.block .lead{font-size:15.5px;margin:2px 0 16px}
+.state{flex:none;vertical-align:-1px;margin-right:10px}
+.texture{stroke:var(--page);stroke-opacity:.5;fill:none}
+.alarm{fill:var(--ink)}
+.states{margin-top:22px}
+.states td small,.states th small{display:block;font-weight:400;font-size:14.5px;line-height:1.45;
+ color:var(--soft)}
+.states td small{white-space:normal}
+.changes{list-style:none;margin-top:10px}
+.changes li{padding:9px 0;border-top:1px solid var(--line);font-size:15px}
+.changes li:first-child{border-top:0}
+.changes span{color:var(--soft);margin-left:6px}
+.changes p{font-size:14.5px;line-height:1.45;color:var(--soft);padding-left:40px}
+.changes p::first-letter{text-transform:uppercase}
+.mosaic{list-style:none;display:grid;grid-template-columns:repeat(auto-fill,minmax(68px,1fr));gap:14px 12px}
+.mosaic li{font-size:12px;line-height:1.4;color:var(--soft);min-width:0;white-space:nowrap;
+ overflow:hidden;text-overflow:ellipsis;padding:4px 4px 0}
+.mosaic div{position:relative;margin-bottom:5px}
+.mosaic img,.mosaic .gone{width:100%;border-radius:5px}
+.mosaic .pinned img,.mosaic .pinned .gone{outline:2px solid var(--mark);outline-offset:2px}
+.mosaic i{font-style:normal}
+.mosaic b{position:absolute;right:4px;bottom:4px;font-size:12px;line-height:1;font-weight:650;
+ padding:3px 5px;border-radius:9px;background:rgba(10,10,13,.78);color:#fff}
 .settings{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));
  gap:18px 24px;margin-top:22px}
 .settings dt{font-size:13.5px;color:var(--soft)}
@@ -94,6 +122,12 @@ footer{margin-top:72px;padding-top:20px;border-top:1px solid var(--line);font-si
  .wide{display:none}
  .narrow{display:block}
  .injections{grid-template-columns:1fr}
+ .states td small,.states th small{font-size:13.5px}
+ .changes p{padding-left:31px}
+ .state{width:24px;height:11px;margin-right:7px}
+ .mosaic{grid-template-columns:repeat(6,1fr);gap:8px 3px}
+ .mosaic li{font-size:11px}
+ .mosaic i{display:none}
  .settings{grid-template-columns:repeat(2,1fr)}
 }
 @media print{body{font-size:11pt}section,.injections li{break-inside:avoid}}
@@ -104,7 +138,7 @@ def page_style() -> str:
     """The style sheet of the page, with the colours of both schemes as CSS variables."""
     arms = "".join(f".arm{slot}{{color:var(--arm{slot})}}" for slot in range(len(ARM_COLOURS)))
     return (
-        f":root{{color-scheme:light dark;{scheme_variables(dark=False)}}}"
-        f"@media (prefers-color-scheme:dark){{:root{{{scheme_variables(dark=True)}}}}}"
+        f":root{{color-scheme:light dark;{scheme_variables(dark=False)}}}{band_style(dark=False)}"
+        f"@media (prefers-color-scheme:dark){{:root{{{scheme_variables(dark=True)}}}{band_style(dark=True)}}}"
         f"{_RULES}{arms}"
     )
