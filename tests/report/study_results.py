@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from reverie.study.design import Trial
+from reverie.study.run import strip_path
 
 DESIGN = {
     "part": "held-out",
@@ -66,4 +67,4 @@ def write_strips(folder: Path, found: Sequence[Mapping[str, Any]], columns: int 
         strip = Image.new("RGB", (16 * columns, 16))
         for at in range(columns):
             strip.paste((255 * at // columns, 80 * trial.seed, 90), (16 * at, 0, 16 * at + 16, 16))
-        strip.save(folder / "trials" / f"{trial.name}.png")
+        strip.save(strip_path(folder, trial))

@@ -142,6 +142,12 @@ def test_half_a_study_gives_a_page(tmp_path):
     assert 'class="whisker"' not in files[0].read_text()
 
 
+def test_a_loop_that_serves_several_numbers_of_pictures_counts_once():
+    """The arm that knows no seed picture."""
+    found = results(("none", "wander"), (0, 1), [("latent-35", 3), ("latent-35", 1)])
+    assert StudyResults(DESIGN, grouped(found)).done == 6
+
+
 def test_nothing_yet_gives_a_page(tmp_path):
     """No loop, no table, no plot; and no claim."""
     files = write_study(tmp_path, [], DESIGN, planned=12)

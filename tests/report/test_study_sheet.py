@@ -9,6 +9,7 @@ from study_results import results, write_strips
 from reverie.errors import InputError
 from reverie.report.study_sheet import draw_sheet, representative_seed, study_sheet
 from reverie.study.design import Trial
+from reverie.study.run import strip_path
 from reverie.study.statistics import grouped
 
 GROUP = ("latent-35", 3)
@@ -72,7 +73,7 @@ def test_what_is_missing_leaves_a_field(tmp_path):
     """A strip that was deleted, and an arm that did not come that far."""
     found = results(seeds=(1,))
     write_strips(tmp_path, found)
-    (tmp_path / "trials" / f"{Trial('wander', *GROUP, 1, 40).name}.png").unlink()
+    strip_path(tmp_path, Trial("wander", *GROUP, 1, 40)).unlink()
     apart = [*found, *results(("gentle",), (2,))]
     sheet = study_sheet(GROUP, arms_of(apart), tmp_path, 40)
     assert {row.arm: row.strip is None for row in sheet.rows} == {
@@ -98,7 +99,7 @@ def test_a_damaged_strip_is_named(tmp_path, cut):
     """With what to do."""
     found = results(seeds=(1,))
     write_strips(tmp_path, found, columns=24)
-    path = tmp_path / "trials" / f"{Trial('none', *GROUP, 1, 40).name}.png"
+    path = strip_path(tmp_path, Trial("none", *GROUP, 1, 40))
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(InputError, match=r"is no picture: delete it and the \.json beside it"):
         study_sheet(GROUP, arms_of(found), tmp_path, 40)
@@ -111,5 +112,16 @@ def test_one_cut_is_one(tmp_path):
     write_strips(tmp_path, found, columns=1)
     sheet = study_sheet(GROUP, arms_of(found), tmp_path, 40)
     assert (sheet.rows[0].facts, sheet.numbers) == ("8.8 effective, 1 cut", [1])
-    with Image.open(tmp_path / "trials" / f"{Trial('restart', *GROUP, 1, 40).name}.png") as strip:
+    with Image.open(strip_path(tmp_path, Trial("restart", *GROUP, 1, 40))) as strip:
         assert strip.size == (16, 16)
+
+
+def test_a_loop_that_serves_several_numbers_of_pictures_is_on_each_sheet(tmp_path):
+    """The arm that knows no seed picture is run once: its strip is found for all."""
+    groups = [("latent-35", 3), ("latent-35", 1)]
+    found = results(("none", "wander"), (1,), groups)
+    write_strips(tmp_path, found)
+    assert len(list((tmp_path / "trials").iterdir())) == 3
+    for group in groups:
+        sheet = study_sheet(group, grouped(found)[group], tmp_path, 40)
+        assert all(row.strip is not None for row in sheet.rows)

@@ -11,7 +11,7 @@ from reverie.cli.output import console, near, note, say
 from reverie.errors import InputError
 from reverie.report.study_files import write_study
 from reverie.study.arms import ARMS
-from reverie.study.design import Design
+from reverie.study.design import Design, Trial
 from reverie.study.run import Progress, read_results, run_study
 from reverie.study.tables import as_markdown
 
@@ -37,11 +37,13 @@ def run(chosen: Mapping[str, Any]) -> None:
     results = read_results(out, trials) if chosen["no_run"] else _run(design, chosen)
     if chosen["no_run"] and not results:
         raise InputError(f"{near(out)} holds no loop of such a study: leave --no-run out to run it")
-    written = write_study(out, results, design.as_dict(), planned=len(trials))
+    planned = len({trial.same_loop() for trial in trials})
+    written = write_study(out, results, design.as_dict(), planned=planned)
     say(as_markdown(results, design.as_dict()).rstrip())
     say()
-    if len(results) < len(trials):
-        note(f"{len(results)} of {len(trials)} loops are there: the tables are of these")
+    done = len({Trial(**result["trial"]).same_loop() for result in results})
+    if done < planned:
+        note(f"{done} of {planned} loops are there: the tables are of these")
     say(f"look at {', '.join(near(path) for path in written[:3])}, {near(out / 'trials')}")
 
 

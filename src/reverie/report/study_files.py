@@ -36,7 +36,7 @@ def write_study(
         folder: Of the study; strips are read from its ``trials``.
         results: As `reverie.study.run.run_study` gives them.
         design: As `reverie.study.design.Design.as_dict` gives it.
-        planned: Loops of the design, so that the page can say what is missing.
+        planned: Loops of the design, each once, so that the page can say what is missing.
 
     Returns:
         ``study.html``, ``study.md``, ``study.json``, then ``plots/*.svg`` and ``sheets/*.webp``.

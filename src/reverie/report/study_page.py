@@ -18,11 +18,11 @@ from reverie.report.forest import Forest, render_forest
 from reverie.report.html import data_uri
 from reverie.report.page_style import study_style
 from reverie.report.scatter import COMPACT, HALF, Scatter, render_scatter
-from reverie.report.study_figures import Arms, arm_slot, blends_plot, cuts_plot, forests
+from reverie.report.study_figures import Arms, arm_slot, arms_in_order, blends_plot, cuts_plot, forests
 from reverie.report.study_sheet import SheetRow, StudySheet
 from reverie.study.arms import ARMS
 from reverie.study.bars import Bar, check_bars
-from reverie.study.design import PARTS
+from reverie.study.design import PARTS, Trial
 from reverie.study.statistics import Group
 from reverie.study.tables import bar_cells, group_cells, group_title, ordered
 
@@ -39,7 +39,7 @@ class StudyResults:
         design: As `reverie.study.design.Design.as_dict` gives it.
         groups: As `reverie.study.statistics.grouped` gives them.
         sheets: The contact sheets of the groups.
-        planned: Loops of the design; None where that is not known.
+        planned: Loops of the design, counted as ``done``; None where that is not known.
     """
 
     design: Mapping[str, Any]
@@ -49,8 +49,15 @@ class StudyResults:
 
     @property
     def done(self) -> int:
-        """How many loops there are."""
-        return sum(len(seeds) for arms in self.groups.values() for seeds in arms.values())
+        """How many loops there are; one that serves several numbers of known pictures counts once."""
+        frames = int(self.design["frames"])
+        trials = (
+            Trial(arm, *group, seed, frames)
+            for group, arms in self.groups.items()
+            for arm in arms_in_order(arms)
+            for seed in arms[arm]
+        )
+        return len({trial.same_loop() for trial in trials})
 
 
 def render_study(results: StudyResults) -> str:

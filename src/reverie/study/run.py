@@ -139,7 +139,7 @@ def _path(folder: Path, trial: Trial) -> Path:
 
 def strip_path(folder: Path, trial: Trial) -> Path:
     """Where the strip of this trial's pictures is in the study's folder, when it is there."""
-    return _path(folder, trial).with_suffix(".png")
+    return _path(folder, trial.same_loop()).with_suffix(".png")
 
 
 def read_results(folder: Path, trials: Sequence[Trial]) -> list[dict[str, Any]]:
