@@ -24,8 +24,12 @@ __all__ = [
     "Series",
     "arm_slots",
     "effective_images_chart",
+    "number",
     "render_svg",
     "similarity_chart",
+    "slot_colour",
+    "spread",
+    "svg_drawing",
     "ticks",
     "x_axis",
 ]
@@ -266,13 +270,26 @@ def render_svg(chart: Chart, frame: Frame = WIDE, *, alone: bool = False) -> str
         *(_line(scale, series, dots=chart.dots) for series in chart.series),
         _labels(scale, chart.series),
     ]
+    return svg_drawing(chart.title, (frame.width, frame.height), frame.text, "".join(parts), alone=alone)
+
+
+def svg_drawing(title: str, size: tuple[float, float], text: float, body: str, *, alone: bool = False) -> str:
+    """A drawing as an SVG element that scales with its container.
+
+    Args:
+        title: For screen readers and the file.
+        size: Width and height in the drawing's own units.
+        text: Font size.
+        body: What is drawn, as SVG.
+        alone: Carry colours and a background for light and dark, as a file of its own needs.
+    """
     style = CHART_STYLE + (_scheme() if alone else "")
-    title = escape(chart.title)
-    paper = f'<rect class="paper" width="{frame.width}" height="{frame.height}"/>' if alone else ""
+    title = escape(title)
+    paper = f'<rect class="paper" width="{size[0]:g}" height="{size[1]:g}"/>' if alone else ""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {frame.width} {frame.height}" '
-        f'width="100%" role="img" aria-label="{title}" class="chart" font-size="{frame.text:g}">'
-        f"<title>{title}</title><style>{style}</style>{paper}{''.join(parts)}</svg>"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]:g} {size[1]:g}" '
+        f'width="100%" role="img" aria-label="{title}" class="chart" font-size="{text:g}">'
+        f"<title>{title}</title><style>{style}</style>{paper}{body}</svg>"
     )
 
 
@@ -353,9 +370,10 @@ def _labels(scale: Scale, listed: Sequence[Series]) -> str:
     centres = spread([scale.y(y) for _, (_, y) in ends], gap, top + half, bottom - half)
     drawn = []
     for (series, _), lines, centre in zip(ends, texts, centres, strict=True):
+        fill = f"fill:{slot_colour(series.slot)}"
         first = centre - line * (len(lines) - 1) / 2 + scale.frame.text * 0.35
         drawn += [
-            f'<text class="label{" value" if at == len(lines) - 1 else ""}" style="fill:{_colour(series)}" '
+            f'<text class="label{" value" if at == len(lines) - 1 else ""}" style="{fill}" '
             f'x="{right + 12:.1f}" y="{first + at * line:.1f}">{escape(text)}</text>'
             for at, text in enumerate(lines)
         ]
@@ -377,12 +395,13 @@ def wrap(text: str, room: int, lines: int = 2) -> list[str]:
     return kept
 
 
-def _colour(series: Series) -> str:
-    return f"var(--arm{series.slot},{ARM_COLOURS[series.slot][0]})"
+def slot_colour(slot: int) -> str:
+    """The colour of an arm's slot in a drawing, as CSS."""
+    return f"var(--arm{slot},{ARM_COLOURS[slot][0]})"
 
 
 def _stroke(series: Series) -> str:
-    return f'style="stroke:{_colour(series)}"'
+    return f'style="stroke:{slot_colour(series.slot)}"'
 
 
 CHART_STYLE = (
@@ -396,6 +415,14 @@ CHART_STYLE = (
     ".chart .mark{fill:none;stroke-width:1.5}"
     ".chart .dot{fill:var(--page,#faf9f7);stroke-width:1.75}"
     ".chart .value{font-weight:650}"
+    ".chart .whisker{fill:none;stroke-width:1.5;opacity:.55}"
+    ".chart .leader{fill:none;stroke-width:1;opacity:.45}"
+    ".chart .front{fill:none;stroke:var(--ink,#1d1b19);stroke-width:1.5;stroke-dasharray:1 4;"
+    "stroke-linecap:round}"
+    ".chart .limit{fill:none;stroke:var(--soft,#6d6862);stroke-width:1;stroke-dasharray:4 4}"
+    ".chart .band{fill:var(--soft,#6d6862);opacity:.08}"
+    ".chart .halo{paint-order:stroke;stroke:var(--page,#faf9f7);stroke-width:4;stroke-linejoin:round}"
+    ".chart .name{fill:var(--ink,#1d1b19);font-weight:600}"
 )
 """What every drawing of this module carries."""
 

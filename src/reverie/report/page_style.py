@@ -1,11 +1,11 @@
-"""The look of report.html: system fonts, one column that breathes, light and dark."""
+"""The look of our pages: system fonts, one column that breathes, light and dark."""
 
 from __future__ import annotations
 
 from reverie.report.band import band_style
 from reverie.report.charts import ARM_COLOURS, scheme_variables
 
-__all__ = ["page_style"]
+__all__ = ["page_style", "study_style"]
 
 _RULES = """
 *{box-sizing:border-box}
@@ -134,11 +134,70 @@ footer{margin-top:72px;padding-top:20px;border-top:1px solid var(--line);font-si
 """
 
 
+_STUDY_RULES = """
+a{color:inherit}
+.toc{display:grid;grid-template-columns:repeat(auto-fill,minmax(230px,1fr));gap:10px 28px;margin-top:22px}
+.toc p{display:flex;align-items:center;gap:6px;font-size:14.5px}
+.toc span{flex:1;font-weight:600}
+.toc a{min-width:34px;text-align:center;text-decoration:none;border:1px solid var(--line);
+ background:var(--card);border-radius:8px;padding:5px 6px}
+.toc a:hover{border-color:var(--soft)}
+.pair{display:grid;grid-template-columns:1fr 1fr;gap:28px 20px;margin-top:18px}
+.pair .plot+.plot{margin-top:0}
+.scroll{overflow-x:auto;margin-top:26px;-webkit-overflow-scrolling:touch}
+.scroll table{table-layout:auto;width:100%;min-width:max-content}
+.scroll th,.scroll td,.scroll th:first-child,.scroll td:first-child{width:auto;font-size:14.5px;
+ line-height:1.4;padding:8px 0 8px 13px;vertical-align:baseline;white-space:nowrap}
+.scroll thead th{font-size:13px;font-weight:400;color:var(--soft);white-space:normal;
+ vertical-align:bottom;max-width:7em;overflow-wrap:normal}
+.scroll th:first-child,.scroll td:first-child{padding:8px 6px 8px 0;position:sticky;left:0;
+ background:var(--page);z-index:1}
+.scroll td small{display:block;color:var(--soft);font-size:12px;line-height:1.35}
+.scroll .checks{width:auto}
+.scroll .checks td,.scroll .checks thead th{padding-left:22px}
+.scroll .checks th:first-child{max-width:17em;white-space:normal;min-width:9.5em}
+.word{position:absolute;clip-path:inset(50%);width:1px;height:1px;overflow:hidden}
+.met::before,.missed::before{display:inline-block;width:1.25em;text-align:left;font-weight:650}
+.met::before{content:"\\2713";color:var(--arm2)}
+.missed::before{content:"\\2717";color:var(--arm0)}
+.scroll .missed{color:var(--arm0);font-weight:650}
+.sheet{min-width:100%;width:100%}
+.sheet .row{display:grid;grid-template-columns:168px 1fr;align-items:center;margin-top:9px}
+.sheet .row b{display:block;font-size:15px;line-height:1.25;font-weight:600}
+.sheet .row small{display:block;font-size:12.5px;line-height:1.35;color:var(--soft)}
+.sheet .axis{display:grid;grid-auto-flow:column;grid-auto-columns:1fr;font-size:12px;color:var(--soft)}
+.sheet .axis span{white-space:nowrap;width:0}
+.sheet img,.sheet .gone{width:100%;border-radius:4px}
+.sheet img{background:none;-webkit-mask:linear-gradient(90deg,#000 94%,#0000 0) 0/calc(100%/var(--n)) 100%;
+ mask:linear-gradient(90deg,#000 94%,#0000 0) 0/calc(100%/var(--n)) 100%}
+.arms{margin-top:26px;display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:14px 28px}
+.arms dt{font-weight:600}.arms dd{color:var(--soft);font-size:15px;line-height:1.45}
+.terms{display:grid;grid-template-columns:11em 1fr;gap:10px 24px;max-width:52em}
+.terms dt{font-weight:600}.terms dd{color:var(--soft)}
+section.group{border-top:1px solid var(--line);padding-top:34px;margin-top:60px}
+@media (max-width:640px){
+ .pair{grid-template-columns:1fr}
+ .sheet{width:860px}
+ .sheet .row{display:block;margin-top:12px}
+ .sheet .row>div:first-child{position:sticky;left:0;width:max-content;max-width:calc(100vw - 36px);
+  display:flex;gap:8px;align-items:baseline;margin-bottom:4px}
+ .scroll .checks{width:100%}
+ .terms{grid-template-columns:1fr;gap:2px}.terms dd{margin-bottom:12px}
+}
+@media print{.scroll{overflow:visible}}
+"""
+
+
 def page_style() -> str:
-    """The style sheet of the page, with the colours of both schemes as CSS variables."""
+    """The style sheet of a run's report, with the colours of both schemes as CSS variables."""
     arms = "".join(f".arm{slot}{{color:var(--arm{slot})}}" for slot in range(len(ARM_COLOURS)))
     return (
         f":root{{color-scheme:light dark;{scheme_variables(dark=False)}}}{band_style(dark=False)}"
         f"@media (prefers-color-scheme:dark){{:root{{{scheme_variables(dark=True)}}}{band_style(dark=True)}}}"
         f"{_RULES}{arms}"
     )
+
+
+def study_style() -> str:
+    """The style sheet of a study's page."""
+    return page_style() + _STUDY_RULES

@@ -1,7 +1,7 @@
 """Runs a study: every trial in a process of its own choosing, every result a file, and on where it stopped.
 
 A study folder holds ``trials/NAME.json`` and ``trials/NAME.png`` for each loop, and ``models/`` for weights
-that were trained; `reverie study` adds ``study.json`` and ``study.md``.
+that were trained; `reverie study` adds tables, plots, contact sheets and a page beside them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from reverie.study.design import GENERATORS, Design, Trial
 from reverie.study.judge import ScatteringEncoder
 from reverie.study.trial import run_trial
 
-__all__ = ["Progress", "read_results", "run_study"]
+__all__ = ["Progress", "read_results", "run_study", "strip_path"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,10 @@ def _run_one(trial: Trial, folder: Path) -> Trial:
         result, strip = run_trial(trial, dreamer, _generator(trial.generator, folder), encoder, judge)
     buffer = io.BytesIO()
     strip.save(buffer, format="PNG")
-    path = _path(folder, trial)
-    replace_file(path.with_suffix(".png"), [buffer.getvalue()], durable=False)
-    replace_file(path, [orjson.dumps(result, option=orjson.OPT_INDENT_2), b"\n"], durable=False)
+    replace_file(strip_path(folder, trial), [buffer.getvalue()], durable=False)
+    replace_file(
+        _path(folder, trial), [orjson.dumps(result, option=orjson.OPT_INDENT_2), b"\n"], durable=False
+    )
     return trial
 
 
@@ -134,6 +135,11 @@ def _generator(name: str, folder: Path) -> Generator:
 
 def _path(folder: Path, trial: Trial) -> Path:
     return folder / "trials" / f"{trial.name}.json"
+
+
+def strip_path(folder: Path, trial: Trial) -> Path:
+    """Where the strip of this trial's pictures is in the study's folder, when it is there."""
+    return _path(folder, trial.same_loop()).with_suffix(".png")
 
 
 def read_results(folder: Path, trials: Sequence[Trial]) -> list[dict[str, Any]]:
