@@ -254,3 +254,14 @@ def test_the_bars_are_those_that_were_set():
     assert missed(figures(), figures(vendi=20.7), "latent-60", pictures=3, other="none") == [
         "effective images against none"
     ]
+
+
+def test_both_descriptors_order_the_arms_alike():
+    """Of the pairs that both tell apart; what only one of them tells apart, or neither, is no evidence."""
+    assert missed(figures(), figures(judge_vendi=90.0, vendi=3.0, judge_last=1.0))[-1:] == [
+        "pairs of arms that the second descriptor orders otherwise"
+    ]
+    agree = [bar for bar in check_bars(grouped(results(figures(), WEAK))) if "orders otherwise" in bar.what]
+    assert [bar.met for bar in agree] == [True]
+    same = check_bars(grouped(results(figures(), figures())))
+    assert not [bar for bar in same if "orders otherwise" in bar.what]

@@ -28,7 +28,7 @@ from reverie.errors import InputError
 
 __all__ = ["Alarm"]
 
-_BETS = (0.5, 0.9)  # shares of the largest bet that cannot lose everything
+_BETS = (0.7, 0.95)  # shares of the largest bet that cannot lose everything
 
 
 class Alarm:
@@ -47,7 +47,7 @@ class Alarm:
         InputError: ``healthy`` is not in (0, 1), or ``run_length`` is below 1.
     """
 
-    def __init__(self, healthy: float = 0.4, run_length: float = 2000.0) -> None:
+    def __init__(self, healthy: float = 0.36, run_length: float = 2000.0) -> None:
         if not 0.0 < healthy < 1.0:
             raise InputError(f"healthy must be above 0 and below 1, got {healthy!r}")
         if not run_length >= 1.0:

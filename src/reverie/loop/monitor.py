@@ -93,7 +93,7 @@ class Monitor:
             * ``step``: 1 - cosine to the frame before, in [0, 2].
             * ``novelty``: 1 - highest cosine to any frame at least ``gap`` back, in [0, 2].
             * ``displacement``: mean distance (1 - cosine) to the frames 4 to 10 back, in [0, 2]: how fast the
-              loop gets away from where it is. None for fewer frames, or a monitor that keeps fewer near.
+              loop gets away from where it is. Of fewer frames those that there are; None for less than 5.
 
             Of the last ``window`` frames:
 
@@ -179,7 +179,7 @@ class Monitor:
         pairs = (float(block.sum()) - float(np.trace(block))) / max(1, count * (count - 1))
         return {
             "step": _distance(here[0]) if len(here) else None,
-            "displacement": _distance(here[near - 1 : far].mean()) if len(here) >= far else None,
+            "displacement": _distance(here[near - 1 : far].mean()) if len(here) >= near else None,
             "pairwise": min(1.0, max(-1.0, pairs)) if count > 1 else None,
             "travel": travel_of_gram(block) if count == self._window > 1 else None,
             "returns": len(came) / len(self._returns) if count > 1 else None,

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from reverie.report.forest import Forest, render_forest
-from reverie.report.html import data_uri
+from reverie.report.page_parts import data_uri
 from reverie.report.page_style import study_style
 from reverie.report.scatter import COMPACT, HALF, Scatter, render_scatter
 from reverie.report.study_figures import Arms, arm_slot, arms_in_order, blends_plot, cuts_plot, forests

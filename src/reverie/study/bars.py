@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TypeAlias
 
 import numpy as np
@@ -54,7 +55,31 @@ def check_bars(groups: Mapping[Group, _Arms], ours: str = "wander") -> list[Bar]
         if ours in arms:
             found += _of_frames(group, arms, ours)
             found += _against(group, arms, ours)
+        found += _ranking(group, arms)
     return found
+
+
+def _ranking(group: Group, arms: _Arms) -> Iterator[Bar]:
+    """Whether the second descriptor orders the arms that both of them tell apart as the first one does."""
+    apart = against = 0
+    for one, other in combinations(arms, 2):
+        first, second = (
+            compared(_by_seed(arms, one, name), _by_seed(arms, other, name))
+            for name in ("vendi", "judge_vendi")
+        )
+        if _tells_apart(first) and _tells_apart(second):
+            apart += 1
+            against += (first.value > 1.0) != (second.value > 1.0)
+    if apart:
+        share = against / apart
+        found = Estimate(share, share, share, 1)
+        yield Bar(
+            "pairs of arms that the second descriptor orders otherwise", group, "0%", found, not against
+        )
+
+
+def _tells_apart(ratio: Estimate) -> bool:
+    return ratio.count > 1 and (ratio.low > 1.0 or ratio.high < 1.0)
 
 
 def _of_frames(group: Group, arms: _Arms, ours: str) -> Iterator[Bar]:
