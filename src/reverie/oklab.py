@@ -23,7 +23,7 @@ Lab32: TypeAlias = NDArray[np.float32]
 _Planes: TypeAlias = NDArray[np.floating[Any]]
 """``(3, n)`` of either precision, which results keep."""
 
-_SLIGHT = 1e-4  # of linear light: so little outside of what can be shown is cut off
+_SLIGHT = 1e-5  # of linear light: so little outside of what can be shown is cut off
 _HALVINGS = 8  # the chroma that can be shown is found to 1/256
 _LEVELS = 65535  # linear light becomes a byte by a table of so many steps: 20 for the darkest byte
 _BLOCK = 8192  # pixels that are worked on together: they stay in the processor's cache
