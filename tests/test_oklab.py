@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reverie.oklab import from_oklab, recoloured, to_oklab
+from reverie.oklab import from_oklab, recoloured, to_oklab, to_oklab32
 
 
 def of(*rgb):
@@ -66,3 +66,11 @@ def test_any_size_is_recoloured(size):
     assert (made.shape, made.dtype) == (picture.shape, np.uint8)
     assert int(np.ptp(made.astype(int), axis=2).max()) <= 1
     assert np.array_equal(picture, before)
+
+
+def test_the_fast_way_is_as_near_as_is_said():
+    """Of a grid of all colours, black among them."""
+    levels = np.array([0, 1, 2, *range(15, 256, 15)], np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels)).reshape(3, -1)
+    assert np.abs(to_oklab32(grid) - to_oklab(grid)).max() < 2e-6
+    assert to_oklab32(grid).dtype == np.float32

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from reverie.pixels import Pixels
 
-__all__ = ["Lab32", "from_oklab", "recoloured", "to_oklab"]
+__all__ = ["Lab32", "from_oklab", "recoloured", "to_oklab", "to_oklab32"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Lab32: TypeAlias = NDArray[np.float32]
@@ -26,6 +26,7 @@ _Planes: TypeAlias = NDArray[np.floating[Any]]
 _SLIGHT = 1e-5  # of linear light: so little outside of what can be shown is cut off
 _HALVINGS = 8  # the chroma that can be shown is found to 1/256
 _LEVELS = 65535  # linear light becomes a byte by a table of so many steps: 20 for the darkest byte
+_DARKEST = 1e-30  # light that is as good as none, but has a logarithm
 _BLOCK = 8192  # pixels that are worked on together: they stay in the processor's cache
 
 
@@ -83,6 +84,13 @@ def to_oklab(colours: NDArray[np.uint8]) -> Floats:
     return np.asarray(_mix(_CONES_TO_LAB, roots), dtype=np.float64)
 
 
+def to_oklab32(colours: NDArray[np.uint8]) -> Lab32:
+    """As `to_oklab`, to about 1e-6, in a third of the time."""
+    cones = _mix(_RGB_TO_CONES32, _LINEAR32.take(np.ascontiguousarray(colours)))
+    roots = np.exp(np.log(np.maximum(cones, np.float32(_DARKEST))) * np.float32(1 / 3))  # faster than cbrt
+    return np.asarray(_mix(_CONES_TO_LAB32, roots), dtype=np.float32)
+
+
 def from_oklab(lab: _Planes) -> NDArray[np.uint8]:
     """The sRGB bytes of colours, or of the nearest that a screen can show.
 
@@ -138,7 +146,6 @@ def recoloured(pixels: Pixels, change: Callable[[Lab32], Lab32]) -> Pixels:
     flat = pixels.reshape(-1, 3)
     made = np.empty_like(flat)
     for begin in range(0, len(flat), _BLOCK):
-        light = _LINEAR32.take(flat[begin : begin + _BLOCK].T)
-        lab: Lab32 = _mix(_CONES_TO_LAB32, np.cbrt(_mix(_RGB_TO_CONES32, light)))
-        made[begin : begin + _BLOCK] = from_oklab(change(lab)).T
+        block = slice(begin, begin + _BLOCK)
+        made[block] = from_oklab(change(to_oklab32(flat[block].T))).T
     return made.reshape(pixels.shape)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.errors import InputError
-from reverie.oklab import to_oklab
+from reverie.oklab import Lab32, to_oklab32
 from reverie.pixels import Pixels
 
 __all__ = ["ABOUT", "ColourMeter", "Colours", "Drift", "Span", "colours_of", "measured", "sample"]
@@ -67,7 +67,7 @@ def colours_of(pixels: Pixels) -> Colours:
     Args:
         pixels: ``(h, w, 3)`` uint8 RGB, of any size from 1 x 1.
     """
-    return measured(to_oklab(sample(pixels)))
+    return measured(to_oklab32(sample(pixels)))
 
 
 def sample(pixels: Pixels) -> NDArray[np.uint8]:
@@ -88,11 +88,12 @@ def _places(height: int, width: int) -> NDArray[np.intp]:
     return (down * height).astype(np.intp) * width + (right * width).astype(np.intp)
 
 
-def measured(lab: NDArray[np.float64]) -> Colours:
+def measured(lab: Lab32) -> Colours:
     """The five numbers of ``(3, n)`` L, a, b, n at least 1."""
-    means = lab.mean(axis=1)
-    chroma = float(np.hypot(lab[1], lab[2]).mean())
-    return Colours(float(means[0]), float(means[1]), float(means[2]), float(lab[0].std()), chroma)
+    light, a, b = lab.mean(axis=1, dtype=np.float64).tolist()
+    chroma = np.sqrt(lab[1] * lab[1] + lab[2] * lab[2])
+    contrast = lab[0].std(dtype=np.float64)
+    return Colours(light, a, b, float(contrast), float(chroma.mean(dtype=np.float64)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ factor: hues keep their places to each other.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from reverie.errors import UnknownNameError
 from reverie.loop.colour import Colours, Span, colours_of, measured, sample
-from reverie.oklab import Lab32, from_oklab, recoloured, to_oklab
+from reverie.oklab import Lab32, from_oklab, recoloured, to_oklab32
 from reverie.pixels import Pixels
 
 __all__ = ["Corrected", "Correction", "check_correction", "corrected", "moved_to"]
@@ -97,7 +98,7 @@ def moved_to(pixels: Pixels, goal: Colours) -> Pixels:
         ``(h, w, 3)`` uint8 RGB, as near to the goal as can be: contrast and colours change by no more than
         a factor of 2, and not at all in a picture that has none.
     """
-    return recoloured(pixels, _fitted(to_oklab(sample(pixels)), np.array(goal)))
+    return recoloured(pixels, _fitted(to_oklab32(sample(pixels)), np.array(goal)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,24 +133,23 @@ def _rolled(lightness: NDArray[np.float32], high: float) -> NDArray[np.float32]:
     return rolled
 
 
-def _fitted(lab: NDArray[np.float64], goal: NDArray[np.float64]) -> _Change:
+def _fitted(lab: Lab32, goal: NDArray[np.float64]) -> _Change:
     """The change that brings these pixels nearest to the goal, all rounding and cutting included."""
-    single, aim = lab.astype(np.float32), goal
-    best: tuple[float, _Change] | None = None
+    aim = goal
+    best, nearest = _change(lab, goal), math.inf
     for _ in range(_ROUNDS):
         change = _change(lab, aim)
-        got = np.array(measured(to_oklab(from_oklab(change(single)))))
+        got = np.array(measured(to_oklab32(from_oklab(change(lab)))))
         far = float(np.abs(got - goal).max())
-        if best is None or far < best[0]:
-            best = (far, change)
+        if far < nearest:
+            best, nearest = change, far
         if far < _CLOSE:
             break
         aim = aim + (goal - got)
-    assert best is not None  # noqa: S101 - there is at least one round
-    return best[1]
+    return best
 
 
-def _change(lab: NDArray[np.float64], aim: NDArray[np.float64]) -> _Change:
+def _change(lab: Lab32, aim: NDArray[np.float64]) -> _Change:
     now = measured(lab)
     contrast = float(np.clip(aim[3] / now.contrast, _LEAST, _MOST)) if now.contrast > _FLAT else 1.0
     ends = aim[0] + contrast * (np.array([lab[0].min(), lab[0].max()]) - now.lightness)
@@ -163,7 +163,7 @@ def _change(lab: NDArray[np.float64], aim: NDArray[np.float64]) -> _Change:
     )
 
 
-def _colour_factor(colours: NDArray[np.float64], tint: NDArray[np.float64], saturation: float) -> float:
+def _colour_factor(colours: NDArray[np.float32], tint: NDArray[np.float64], saturation: float) -> float:
     """The factor of the deviations from the mean that gives a mean chroma; that grows with it: bisection."""
     apart = colours - colours.mean(axis=1, keepdims=True)
     if float(np.sqrt((apart**2).sum(axis=0).mean())) < _PLAIN:
