@@ -139,3 +139,18 @@ def test_content_hash_is_xxh3_of_128_bits():
     """The published test value of XXH3-128 for no bytes; one changed bit changes it."""
     assert storage.content_hash(b"") == "99aa06d3014798d86001c324468d497f"
     assert storage.content_hash(b"\x00" * 400) != storage.content_hash(b"\x00" * 399 + b"\x01")
+
+
+def test_what_cannot_be_looked_for_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There, not there, below a file; a system that does not tell is an error that says why."""
+    (tmp_path / "file").touch()
+    assert storage.is_there(tmp_path / "file")
+    assert not storage.is_there(tmp_path / "nothing")
+    assert not storage.is_there(tmp_path / "file" / "below")
+
+    def forbidden(*_arguments: Any, **_options: Any) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "stat", forbidden)
+    with pytest.raises(StorageError, match="permission denied"):
+        storage.is_there(tmp_path / "file")

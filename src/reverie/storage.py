@@ -24,6 +24,7 @@ __all__ = [
     "content_hash",
     "file_identity",
     "flush_file",
+    "is_there",
     "keep_aside",
     "partial_name",
     "publish_new",
@@ -45,6 +46,8 @@ _ADVICE = {
     errno.EROFS: "the file system is read-only: use a folder that can be written",
     errno.EACCES: "permission denied: check who owns the folder",
     errno.EPERM: "permission denied: check who owns the folder",
+    errno.ENAMETOOLONG: "the name is too long: use a shorter one",
+    errno.ELOOP: "its links lead in a circle: remove them",
 }
 
 _FOLDERS_NOT_FLUSHED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network and user-space file systems
@@ -56,6 +59,21 @@ def storage_error(doing: str, exc: OSError) -> StorageError:
     error = StorageError(f"cannot {doing}: {why}. Nothing was changed")
     error.errno = exc.errno
     return error
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has that name, a link that leads nowhere not counted.
+
+    Raises:
+        StorageError: The system does not tell: no permission, a name that is too long, links in a circle.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as exc:
+        raise storage_error(f"look for {path}", exc) from exc
+    return True
 
 
 def content_hash(data: bytes) -> str:

@@ -359,6 +359,13 @@ def test_two_matchers_of_one_seed_agree():
     assert [other.weighted_random_selection(candidates) for _ in range(50)] != chosen
 
 
+@pytest.mark.parametrize("seed", [-1, "x", 1.5])
+def test_a_seed_is_a_whole_number(seed):
+    """Anything else is an error of ours."""
+    with pytest.raises(InputError, match="seed"):
+        AestheticMatcher("descriptor", seed=seed)
+
+
 def test_a_choice_leaves_the_global_randomness_alone():
     """A matcher draws from a generator of its own."""
     before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002 - the global state is the point

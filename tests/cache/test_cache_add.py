@@ -259,7 +259,7 @@ def test_a_text_of_another_class_is_stored_as_text(open_cache: Open, kind: str) 
     assert open_cache().get(cache_id).prompt == "an angel"
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "text", "folder", "bomb"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "text", "folder", "bomb", "hollow"])
 def test_a_bad_image_file_is_refused_and_nothing_changes(
     open_cache: Open,
     source: Source,
@@ -267,7 +267,7 @@ def test_a_bad_image_file_is_refused_and_nothing_changes(
     monkeypatch: pytest.MonkeyPatch,
     damage: str,
 ) -> None:
-    """Missing, zero bytes, cut short, not an image, a folder, too many pixels: named, never stored."""
+    """Missing, zero bytes, cut short, not an image, a folder, too many or no pixels: named, never stored."""
     cache = open_cache()
     path = source(0).with_name("bad.png")
     if damage == "folder":
@@ -277,9 +277,11 @@ def test_a_bad_image_file_is_refused_and_nothing_changes(
         path = source(1)
     elif damage != "missing":
         whole = source(1, 64).read_bytes()
-        path.write_bytes({"empty": b"", "cut": whole[:-500], "text": b"not an image"}[damage])
+        hollow = whole[:33] + whole[-12:]  # the header and the end, each with its right checksum
+        content = {"empty": b"", "cut": whole[:-500], "text": b"not an image", "hollow": hollow}
+        path.write_bytes(content[damage])
     says = {"missing": "no image at", "empty": "0 bytes", "cut": "broken", "text": "not an image"}
-    says |= {"folder": "folder", "bomb": "too large"}
+    says |= {"folder": "folder", "bomb": "too large", "hollow": "no pixels"}
     before = snapshot(cache.cache_dir)
     with pytest.raises(ImageError, match=says[damage]):
         cache.add(path)

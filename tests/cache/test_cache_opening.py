@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from reverie.cache.check import check_cache
 from reverie.cache.convert import convert
 from reverie.cache.manager import CacheManager
 from reverie.errors import CacheClosedError, ConfigError, StorageError, UnknownNameError
@@ -41,6 +42,10 @@ Open = Callable[..., Any]
         ({"lock_timeout": -1}, "lock_timeout"),
         ({"lock_timeout": "long"}, "lock_timeout"),
         ({"lock_timeout": float("nan")}, "lock_timeout"),
+        ({"folder": "half \ud83e fox"}, "folder"),
+        ({"seed": -1}, "seed"),
+        ({"seed": "x"}, "seed"),
+        ({"eviction_options": 3}, "eviction_options"),
     ],
 )
 def test_wrong_arguments_are_named(tmp_path: Path, arguments: dict[str, Any], says: str) -> None:
@@ -134,6 +139,38 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     for folder in (tmp_path / "cache", tmp_path / "cache" / "inside"):
         with pytest.raises(StorageError, match="make the cache folder"):
             CacheManager(folder)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path: Path) -> None:
+    """A name that is too long, links in a circle: an error of ours, when opening and when checking."""
+    with pytest.raises(StorageError, match="too long"):
+        CacheManager(tmp_path / ("a" * 300))
+    with pytest.raises(StorageError, match="too long"):
+        check_cache(tmp_path / ("a" * 300))
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(StorageError, match="circle"):
+        CacheManager(tmp_path / "circle")
+
+
+def test_an_index_that_links_to_itself_is_named(open_cache: Open, kind: str) -> None:
+    """Its link is named; no empty cache takes its place."""
+    with open_cache(index=kind) as cache:
+        cache.add(picture(1))
+    for path in cache.index_path.parent.glob(f"{cache.index_path.name}*"):
+        path.unlink()
+    cache.index_path.symlink_to(cache.index_path.name)
+    with pytest.raises(StorageError, match="circle"):
+        CacheManager(cache.cache_dir, index=kind)
+    assert cache.index_path.is_symlink()
+
+
+def test_a_relative_folder_in_a_folder_that_was_deleted(tmp_path: Path) -> None:
+    """Where it would be cannot be told."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = f"import os; from reverie import CacheManager; os.rmdir({str(gone)!r}); CacheManager('cache')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=gone, capture_output=True, text=True, check=False)
+    assert "ConfigError: the cache folder 'cache' cannot be found" in done.stderr
 
 
 def test_home_is_expanded(open_cache: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reverie.cache import check
 from reverie.cache.check import check_cache
 from reverie.cache.convert import convert
 from reverie.cache.manager import CacheManager
@@ -21,6 +22,7 @@ from reverie.errors import (
     EntryNotFoundError,
     IndexCorruptError,
     ReverieError,
+    StorageError,
     UnsafePathError,
 )
 from reverie.testing.samples import picture, png_bytes, vector
@@ -161,6 +163,47 @@ def test_a_json_file_with_one_bad_entry_keeps_the_others(folder: Path) -> None:
             "cache_00003": "",
             "cache_00004": "prompt 3",
         }
+
+
+def test_half_a_character_does_not_stop_a_repair(folder: Path) -> None:
+    """Python writes half a surrogate pair as JSON, no other program reads it: refused, then mended."""
+    index = make(folder, "json")
+    content = json.loads(index.read_text())
+    content["entries"][1]["prompt"] = "cut in an emoji \ud83d"
+    content["entries"][2]["generation_params"] = {"half \udc00": ["\ud83d"], "seed": 2}
+    index.write_text(json.dumps(content))
+    refuses(folder, index)
+    with repaired(folder, index) as cache:
+        entries = cache.get_all()
+        assert [entry.prompt for entry in entries] == [
+            "prompt 0",
+            "cut in an emoji ?",
+            "prompt 2",
+            "prompt 3",
+        ]
+        assert entries[2].generation_params == {"half ?": ["?"], "seed": 2}
+
+
+def test_a_repair_never_replaces_what_was_written_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index is gone, a repair looks at the pictures, and another process begins anew and adds."""
+    index = make(folder, "json")
+    index.unlink()
+    fault = check._Check._fault
+
+    def slowly(self: Any, path: Path) -> Any:
+        if not index.exists():
+            with CacheManager(folder) as other:
+                other.add(picture(50), "added meanwhile", {"seed": 50}, vector(50))
+        return fault(self, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(check._Check, "_fault", slowly)
+        with pytest.raises(StorageError, match="another process"):
+            check_cache(folder, fix=True)
+    with CacheManager(folder) as cache:
+        assert [entry.prompt for entry in cache.get_all()] == ["added meanwhile"]
 
 
 def test_two_entries_of_one_id(folder: Path) -> None:

@@ -253,6 +253,16 @@ def test_a_bad_candidate_is_named(bad):
         find_similar(corner(0), [("cache_00007", bad)])
 
 
+@pytest.mark.parametrize("candidates", [None, 5, [5], [("a", [1.0], 2)], {"ab": [1.0], "c": [1.0]}], ids=str)
+def test_candidates_are_pairs(candidates):
+    """What is no list of pairs is an error of ours, for the search and for the choice."""
+    with pytest.raises(InputError, match="candidates must be pairs"):
+        find_similar(corner(0), candidates)
+    if candidates is not None:  # nothing was found
+        with pytest.raises(InputError, match="candidates must be pairs"):
+            weighted_choice(candidates, np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("bad", [[math.nan] * 16, [0.0] * 16, [], "text", None, [[1.0]]], ids=str)
 @pytest.mark.parametrize("candidates", [[("a", corner(0))], []], ids=["one candidate", "no candidates"])
 def test_a_bad_target_is_refused(bad, candidates):

@@ -122,6 +122,8 @@ def test_a_failed_add_evicts_nothing(own_folder: Path, png: Png, reverie: Run) -
         ("--params", '{"a": NaN}'),
         ("--max-size", "0"),
         ("--max-size", "many"),
+        ("--params", '{"a": ' + "[" * 100_000),
+        ("--max-size", "1" * 5000),
     ],
 )
 def test_add_wrong_usage(options: tuple[str, str], own_folder: Path, png: Png, reverie: Run) -> None:

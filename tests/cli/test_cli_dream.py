@@ -191,7 +191,15 @@ def test_a_given_folder_that_is_not_empty_is_refused(own_folder: Path, reverie: 
 
 
 @pytest.mark.parametrize(
-    "options", [("--frames", "0"), ("--strength", "1.5"), ("--seed", "-1"), ("--size", "x"), ("--nope",)]
+    "options",
+    [
+        ("--frames", "0"),
+        ("--strength", "1.5"),
+        ("--seed", "-1"),
+        ("--seed", "9" * 30),
+        ("--size", "x"),
+        ("--nope",),
+    ],
 )
 def test_wrong_usage(options: tuple[str, ...], own_folder: Path, reverie: Run) -> None:
     """A value out of range is wrong usage: exit code 2, one line, no folder."""

@@ -108,18 +108,48 @@ def test_a_command_body_is_short() -> None:
     assert measured >= 16
 
 
+EMPTY_NAME = (
+    "reverie: Invalid value for '--cache': the name is empty; leave it out for the default "
+    "(see: reverie cache clear --help)\n"
+)
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (("nope",), "reverie: No such command 'nope' (see: reverie --help)\n"),
         (("cache", "list", "--nope"), "reverie: No such option '--nope' (see: reverie cache list --help)\n"),
         (("cache", "add"), "reverie: Missing argument 'IMAGES...' (see: reverie cache add --help)\n"),
+        (("cache", "clear", "--cache", ""), EMPTY_NAME),
     ],
 )
 def test_wrong_usage_is_one_line_and_2(arguments: tuple[str, ...], line: str, reverie: Run) -> None:
     """Wrong usage: one line on standard error that says where to read more."""
     done = reverie(*arguments)
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", line)
+
+
+@pytest.mark.parametrize("command", ["list", "check", "add"])
+def test_a_cache_that_cannot_be_looked_into(command: str, reverie: Run) -> None:
+    """A name that is too long for the system is no bug of ours: one line that says so."""
+    images = ["picture.png"] if command == "add" else []
+    done = reverie("cache", command, *images, "--cache", "a" * 300)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "too long" in done.stderr
+
+
+def test_a_working_directory_that_was_deleted(filled: Path) -> None:
+    """A cache that is named in full can be looked at from there."""
+    code = (
+        f"import os, sys\nos.mkdir('gone'); os.chdir('gone'); os.rmdir({str(filled.parent / 'gone')!r})\n"
+        "from reverie.cli.main import main\n"
+        f"sys.argv = ['reverie', 'cache', 'list', '--cache', {str(filled)!r}]\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"3 entries in {filled}" in done.stdout
 
 
 class Failing:

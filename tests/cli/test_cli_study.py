@@ -21,13 +21,37 @@ def test_a_small_study(own_folder: Path, reverie: Any) -> None:
     result = reverie("study", *SMALL)
     assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "# Study of injection policies")
     assert result.stderr.splitlines()[-1] == "2 of 2 loops"
-    assert result.stdout.splitlines()[-1] == "look at study/study.md, study/study.json, study/trials"
+    assert result.stdout.splitlines()[-1] == (
+        "look at study/study.html, study/study.md, study/study.json, study/trials"
+    )
     text = (own_folder / "study" / "study.md").read_text()
-    assert text in result.stdout
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert rows == [line for line in result.stdout.splitlines() if line.startswith("|")]
+    assert "![" in text
+    assert "![" not in result.stdout  # a terminal shows no pictures
+    assert sorted(path.name for path in (own_folder / "study").iterdir()) == [
+        "plots", "sheets", "study.html", "study.json", "study.md", "trials",
+    ]  # fmt: skip
     assert json.loads((own_folder / "study" / "study.json").read_text())["design"]["part"] == "development"
     again = reverie("study", *SMALL)
     assert again.stdout == result.stdout
     assert again.stderr.splitlines()[1:] == ["2 of 2 loops"]
+
+
+def test_a_look_at_half_a_study(own_folder: Path, reverie: Any) -> None:
+    """Nothing is run; the tables and the page are of what is there, and say so."""
+    empty = reverie("study", *SMALL, "--no-run")
+    assert (empty.exit_code, empty.stderr.count("\n")) == (1, 1)
+    assert "study holds no loop of such a study" in empty.stderr
+    assert not (own_folder / "study").exists()
+    reverie("study", *SMALL)
+    trials = own_folder / "study" / "trials"
+    next(trials.glob("*_none_*.json")).unlink()
+    half = reverie("study", *SMALL, "--no-run")
+    assert half.exit_code == 0
+    assert half.stderr.splitlines() == ["1 of 2 loops are there: the tables are of these"]
+    assert "1 of 2 loops are there" in (own_folder / "study" / "study.html").read_text()
+    assert len(list(trials.glob("*.json"))) == 1
 
 
 @pytest.mark.usefixtures("own_folder")

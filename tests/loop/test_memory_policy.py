@@ -90,6 +90,24 @@ def test_after_an_injection_it_waits():
     ]
 
 
+def test_the_promised_alarm_is_followed_once():
+    """When it is raised; while the policy rests afterwards; not for what an injection followed already."""
+    when, still = When("promise", cooldown=4), [axis(0)] * 30
+
+    def reason(raised, ended=None):
+        past = () if ended is None else (PastInjection(ended - 1, "m0", ended),)
+        measures = {} if raised is None else {"alarm": 5.0, "since_alarm": float(raised)}
+        made = decided(seen(still, [axis(5)], past=past, measures=measures), when=when)
+        return made.cache_id is not None, made.reason
+
+    assert reason(None) == (False, "the loop moves: evidence against it 0")
+    assert reason(0)[0]
+    assert reason(3)[0]
+    assert reason(3, ended=20)[0]
+    assert reason(3, ended=27) == (False, "the loop moves: evidence against it 5")
+    assert reason(1, ended=28) == (False, "alarm, but an injection ended 2 frames ago")
+
+
 def test_thresholds_move_with_the_encoder():
     """With an encoder to which unrelated pictures have .5, a mean cosine of .6 is no alarm at .4."""
     base = np.zeros(D)

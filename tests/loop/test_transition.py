@@ -189,31 +189,50 @@ def test_a_small_step_is_shown_as_it_is():
 
 
 def test_a_large_step_is_made_again_from_a_nearer_input():
-    """The largest share of the input that keeps the cap, to 1/32."""
-    tried = []
+    """From a share of what is new in it that makes a step of .7 to all of the cap, found in a few tries."""
+    made = []
 
-    def nearer(share):
-        tried.append(share)
-        return grey(255 * share)[0]
+    def again(source, calm):
+        made.append(calm)
+        return source
 
-    shown = capped(grey(0), grey(255), 0.2, encode, nearer=nearer, calmer=lambda _: grey(255)[0])
-    assert (shown.how, shown.made, len(tried)) == ("input", 5, 5)
-    assert step(shown.embedding, grey(0)[1]) <= 0.2
-    assert step(grey(255 * (shown.share + 1 / 32))[1], grey(0)[1]) > 0.2
+    shown = capped(grey(0), grey(255), 0.2, encode, again=again, inputs=lambda share: grey(255 * share)[0])
+    assert (shown.how, shown.made, shown.taken) == ("input", len(made), shown.share)
+    assert set(made) == {1.0}
+    assert len(made) <= 3
+    assert 0.14 <= step(shown.embedding, grey(0)[1]) <= 0.2
 
 
 def test_where_a_nearer_input_is_of_no_use_the_strength_is_less():
-    """To 1/8 of it."""
+    """A generator that leaps whatever it is given: what is new in its input stays there."""
+
+    def leaps(source, calm):
+        return grey(min(255.0, float(source.mean()) + 255 * calm**2))[0]
+
+    shown = capped(grey(0), grey(255), 0.2, encode, again=leaps, inputs=lambda share: grey(40 * share)[0])
+    assert (shown.how, shown.taken) == ("calm", 1.0)
+    assert 0.14 <= step(shown.embedding, grey(0)[1]) <= 0.2
+    assert shown.made <= 6
+
+
+def test_what_is_far_by_itself_is_taken_in_part():
+    """Of an input beyond the cap as much as is well within it."""
+
+    def leaps(source, calm):
+        return grey(min(255.0, float(source.mean()) + 255 * calm**2))[0]
+
+    shown = capped(grey(0), grey(255), 0.2, encode, again=leaps, inputs=lambda share: grey(150 * share)[0])
+    assert (shown.how, shown.taken) == ("calm", 0.5)
+
+
+def test_off_the_way_the_frame_before_is_made_again_at_less_strength():
+    """Nothing new is in it then."""
     shown = capped(
-        grey(0),
-        grey(255),
-        0.2,
-        encode,
-        nearer=lambda _: grey(255)[0],
-        calmer=lambda share: grey(255 * share)[0],
+        grey(0), grey(255), 0.2, encode, again=lambda source, calm: grey(source.mean() + 255 * calm**2)[0]
     )
-    assert (shown.how, shown.made) == ("calm", 8)
-    assert 0 < step(shown.embedding, grey(0)[1]) <= 0.2
+    assert (shown.how, shown.taken) == ("calm", 0.0)
+    assert shown.made <= 3
+    assert 0.14 <= step(shown.embedding, grey(0)[1]) <= 0.2
 
 
 def test_only_then_it_is_blended():
@@ -224,11 +243,24 @@ def test_only_then_it_is_blended():
         batches.append(len(frames))
         return encode(frames)
 
-    shown = capped(grey(0), grey(255), 0.2, counted, nearer=lambda _: grey(255)[0])
-    assert (shown.how, batches[-3:]) == ("blend", [4, 4, 4])
+    shown = capped(grey(0), grey(255), 0.2, counted, again=lambda _source, calm: grey(255 - calm)[0])
+    assert (shown.how, batches[-3:], shown.made) == ("blend", [4, 4, 4], 3)
     assert step(shown.embedding, grey(0)[1]) <= 0.2
     assert step(encode([blend(grey(0)[0], grey(255)[0], shown.share + 0.02)])[0], grey(0)[1]) > 0.2
     assert np.array_equal(shown.pixels, blend(grey(0)[0], grey(255)[0], shown.share))
+
+
+def test_tries_are_few_and_stop_where_nothing_helps():
+    """An input whose step on the line through two tries is above the cap at nothing new is given up."""
+    made = []
+
+    def again(source, calm):
+        made.append((float(source.mean()), calm))
+        return grey(200 + source.mean() / 5)[0] if calm == 1.0 else grey(60 * calm)[0]
+
+    shown = capped(grey(0), grey(255), 0.2, encode, again=again, inputs=lambda share: grey(255 * share)[0])
+    assert shown.how == "calm"
+    assert [calm for _, calm in made].count(1.0) == 1
 
 
 def test_the_frame_before_is_shown_again_when_nothing_else_keeps_the_cap():

@@ -8,6 +8,7 @@ import imageio_ffmpeg
 import pytest
 from report_runs import write_run
 
+from reverie.loop.dream import DreamSettings, dream
 from reverie.report.run import Run, load_run
 
 
@@ -15,6 +16,14 @@ from reverie.report.run import Run, load_run
 def pristine(tmp_path_factory):
     """A finished run that no test changes: 40 frames, 32 pixels, two arms, two injections."""
     return write_run(tmp_path_factory.mktemp("report") / "run")
+
+
+@pytest.fixture(scope="session")
+def dreamt(tmp_path_factory):
+    """A run that `dream` itself wrote, which no test changes: 26 frames, 48 pixels."""
+    out = tmp_path_factory.mktemp("dreamt") / "run"
+    dream(DreamSettings(out, frames=26, size=48))
+    return out
 
 
 @pytest.fixture

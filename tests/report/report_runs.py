@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 from PIL import Image
 
+from reverie.cache.manager import CacheManager
 from reverie.pixels import Pixels
 
 INTERVAL = 15
@@ -156,3 +157,32 @@ def write_run(
     }
     (folder / "run.json").write_bytes(orjson.dumps({**data, **changes}))
     return folder
+
+
+def tell(folder: Path, name: str, *states: tuple[str, int], alarms: Sequence[int] = ()) -> Path:
+    """Add states, so many frames of each, and alarms to the journal of an arm; gives the run's folder."""
+    path = folder / name / "journal.jsonl"
+    told = [state for state, frames in states for _ in range(frames)]
+    lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    for line in lines:
+        number = line["frame"]
+        if number <= len(told):
+            state = told[number - 1]
+            line["loop"] = {"name": state, "since": number, "why": f"{state} at frame {number}"}
+        raised = float(sum(at <= number for at in alarms))
+        line["measures"] |= {"alarm": 500.0, "alarms": raised}
+    path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    return folder
+
+
+def remember(
+    folder: Path, name: str, seeds: int, frames: Sequence[int], *, size: int = 32, most: int = 75
+) -> list[str]:
+    """Give an arm a real memory: pinned seeds and then frames of it; gives their ids."""
+    with CacheManager(folder / name / "cache", max_size=most) as cache:
+        ids = [
+            cache.add(dream_frame(30.0 + at, size), generation_params={"seed_picture": at}, pinned=True)
+            for at in range(seeds)
+        ]
+        ids += [cache.add(arm_frame(name, at, size), generation_params={"frame": at}) for at in frames]
+    return ids

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from PIL import ImageColor
-from report_runs import write_run
+from report_runs import tell, write_run
 
 from reverie.report.contact_sheet import contact_sheet, sheet_numbers
 from reverie.report.drawing import PAPER, QUIET, arm_colour, legible, shorten
 from reverie.report.run import load_run
+from reverie.report.states import LOOKS
 
 
 def has_colour(image, colour):
@@ -64,6 +66,17 @@ def test_adapts_to_arms_and_frames(tmp_path):
 def test_is_the_same_every_time(run):
     """The same run gives the same pixels."""
     assert contact_sheet(run) == contact_sheet(run)
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_states_of_any_length_are_drawn(tmp_path, name):
+    """Each state, a frame long or many, is drawn in its colour; the sheet grows by a band and its words."""
+    folder = write_run(tmp_path / "run", frames=276, size=2, arms=("without",))
+    before = contact_sheet(load_run(folder))
+    lengths = [part for at in range(1, 23) for part in ((name, at), ("elsewhere", 1))]
+    sheet = contact_sheet(load_run(tell(folder, "without", *lengths, alarms=[50, 90])))
+    assert sheet.height - before.height == 78
+    assert has_colour(sheet, LOOKS[name].dark)
 
 
 def test_letters_the_font_lacks_are_replaced():

@@ -1,57 +1,15 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 
 import orjson
 import pytest
+from html_pages import HOSTILE, Page
 from report_runs import write_run
 
+from reverie.cache.manager import CacheManager
 from reverie.report.html import render_html
 from reverie.report.run import load_run
-
-VOID = {"meta", "img", "source", "br", "link", "input"}
-HOSTILE = '<script>alert("x")</script>&amp;'
-
-
-class Page(HTMLParser):
-    """Collects tags, addresses and text, and insists on balance."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.stack, self.tags, self.addresses, self.words = [], [], [], []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        """Open an element."""
-        self.tags.append((tag, dict(attrs)))
-        self.addresses += [
-            value for name, value in attrs if name in ("src", "href", "srcset", "data", "poster")
-        ]
-        if tag not in VOID:
-            self.stack.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        """Note an element that closes itself."""
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        """Close the innermost element."""
-        assert self.stack.pop() == tag
-
-    def handle_data(self, data):
-        """Keep the text."""
-        self.words.append(data)
-
-    @property
-    def text(self):
-        """All text, in reading order, single spaces."""
-        return " ".join(" ".join(self.words).split())
-
-    def has(self, wanted):
-        """Whether an element of that name is on the page."""
-        return any(tag == wanted for tag, _ in self.tags)
 
 
 def test_tags_are_balanced(run):
@@ -92,7 +50,7 @@ def test_says_what_the_run_showed(run):
         "With memory the loop showed 6.2 effective images in its 40 frames; without it, 1.8.",
         "Effective images over time",
         "Pairwise similarity over time",
-        "Similarity 0.71",
+        "The next frame, similarity 0.71",
         "frame 15: a memory was due",
         "cache_00015",
         "reverie dream --frames 40 --strength 0.5 --seed 0",
@@ -119,14 +77,18 @@ def test_every_text_of_the_run_is_escaped(tmp_path):
         "frame": 16,
         "reason": HOSTILE,
         "injected": {"cache_id": HOSTILE, "source": HOSTILE},
+        "loop": {"name": HOSTILE, "why": HOSTILE},
         "times_ms": {HOSTILE: 1.0},
     }
     with (folder / "with" / "journal.jsonl").open("ab") as journal:
         journal.write(orjson.dumps(record) + b"\n")
+    params = {"seed_picture": HOSTILE, "frame": -1, HOSTILE: HOSTILE}
+    with CacheManager(folder / "with" / "cache") as cache:
+        cache.add(folder / "with" / "seeds" / "003.png", HOSTILE, params, pinned=True)
     page = Page(render_html(load_run(folder)))
     assert not page.has("script")
     assert page.stack == []
-    assert page.text.count('<script>alert("x")</script>&amp;') >= 8
+    assert page.text.count('<script>alert("x")</script>&amp;') >= 12
 
 
 def test_a_lost_source_leaves_a_field(run_folder):
@@ -135,25 +97,44 @@ def test_a_lost_source_leaves_a_field(run_folder):
     journal = run_folder / "with" / "journal.jsonl"
     journal.write_bytes(journal.read_bytes().replace(b'"similarity":0.71', b'"similarity":null'))
     text = render_html(load_run(run_folder))
-    assert 'aria-label="Memory cache_00015: not kept"' in text
-    assert "Similarity unknown" in text
+    assert 'aria-label="Towards: seed 3 cache_00015: not kept"' in text
+    assert "similarity unknown" in text
 
 
 def test_an_injection_after_the_last_frame_has_no_frame_after(tmp_path):
     """The run ended before the memory could show; the page says so."""
     page = Page(render_html(load_run(write_run(tmp_path / "run", frames=15))))
-    assert "frame 15 cache_00015 not made" in page.text
+    assert "frame 15 seed 3 cache_00015 not made The run ended here" in page.text
 
 
 def test_many_injections_are_folded_and_sampled(tmp_path):
-    """Six stand open, the others fold away, and past forty an even choice is shown and counted."""
-    folder = write_run(tmp_path / "run", frames=60, size=8, arms=("with",))
-    lines = [orjson.dumps({"frame": n, "injected": {"cache_id": f"cache_{n:05d}"}}) for n in range(1, 61)]
+    """A dozen stand open, the others fold away, and past seventy-two an even choice is shown and counted."""
+    folder = write_run(tmp_path / "run", frames=80, size=8, arms=("with",))
+    lines = [orjson.dumps({"frame": n, "injected": {"cache_id": f"cache_{n:05d}"}}) for n in range(1, 81)]
     (folder / "with" / "journal.jsonl").write_bytes(b"\n".join(lines) + b"\n")
     page = Page(render_html(load_run(folder)))
-    assert "40 of 60, evenly spaced" in page.text
-    assert "34 more" in page.text
-    assert page.text.count("Similarity unknown") == 40
+    assert "72 of 80, evenly spaced" in page.text
+    assert "60 more" in page.text
+    assert page.text.count("similarity unknown") == 72
+
+
+def test_a_real_run_tells_states_injections_and_memory(dreamt):
+    """What `dream` writes today is told with bands, the ways to memories, and the mosaic, in that order."""
+    page = Page(render_html(load_run(dreamt)))
+    leads = ("What the loop was doing, frame", "The frame that the loop left,", "Everything the loop could")
+    order = [page.text.index(words) for words in leads]
+    assert order == sorted(order)
+    assert "Too few frames yet to say anything." in page.text
+    assert "2,000 frames on average, at least, before a false alarm." in page.text
+    assert page.stack == []
+
+
+def test_a_run_of_before_states_and_memories_has_neither(run):
+    """A journal without states and a loop without a cache leave those parts out; nothing else is missing."""
+    page = Page(render_html(run))
+    assert "States over time" not in page.text
+    assert "The memory at the end" not in page.text
+    assert "Pairwise similarity over time" in page.text
 
 
 @pytest.mark.parametrize("frames", [0, 1])

@@ -54,6 +54,23 @@ def test_the_trials_of_a_design():
     assert len({each.name for each in design.trials()}) == 12
 
 
+def test_an_arm_that_knows_no_seed_picture_is_one_loop_for_all_numbers(tmp_path):
+    """Run once, and its result stands at every number of pictures; an arm that knows them is not."""
+    design = Design("development", ("none", "reheat", "control"), ("latent-50",), (3, 1), seeds=1, frames=4)
+    assert {each.arm: each.same_loop() == each for each in design.trials()} == {
+        "none": False,
+        "reheat": False,
+        "control": True,
+    }
+    said = []
+    results = run_study(design, tmp_path, processes=1, on_progress=said.append)
+    assert (said[-1].done, said[-1].total) == (4, 4)
+    assert len(list((tmp_path / "trials").glob("*.json"))) == 4
+    groups = grouped(results)
+    for arm in ("none", "reheat"):
+        assert groups["latent-50", 3][arm] == groups["latent-50", 1][arm]
+
+
 @pytest.mark.parametrize(
     ("wrong", "error"),
     [
@@ -101,9 +118,9 @@ def test_a_study_leaves_a_file_and_a_strip_for_each_loop(small):
     trials = list(design.trials())
     assert [result["trial"] for result in results] == [dataclasses.asdict(trial) for trial in trials]
     assert sorted(path.name for path in (folder / "trials").iterdir()) == sorted(
-        f"{trial.name}.{kind}" for trial in trials for kind in ("json", "png")
+        f"{trial.same_loop().name}.{kind}" for trial in trials for kind in ("json", "png")
     )
-    with Image.open(folder / "trials" / f"{trials[0].name}.png") as strip:
+    with Image.open(folder / "trials" / f"{trials[0].same_loop().name}.png") as strip:
         assert strip.size == (24 * 64, 64)
     assert [each.done for each in said] == list(range(7))
     for result in results:
@@ -131,7 +148,7 @@ def test_a_study_goes_on_where_it_stopped(small):
     trials, said = list(design.trials()), []
     assert run_study(design, folder, on_progress=said.append) == results
     assert [(each.trial, each.done) for each in said] == [(None, 6)]
-    path = folder / "trials" / f"{trials[3].name}.json"
+    path = folder / "trials" / f"{trials[3].same_loop().name}.json"
     before = path.read_bytes()
     path.write_text("{")
     with pytest.raises(InputError, match="is no result of a trial: delete it"):

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from reverie import registry
 from reverie.cache.decoding import decode_ahead, decode_threads
+from reverie.cache.settings import make_rng
 from reverie.cache.similarity import (
     Candidates,
     Match,
@@ -64,7 +65,7 @@ class AestheticMatcher:
         self._encoder = encoder
         self._options = options
         self.scale: SimilarityScale | None = None
-        self._rng = np.random.default_rng(seed)
+        self._rng = make_rng(seed)
 
     @property
     def encoder(self) -> Encoder:

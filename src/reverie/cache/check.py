@@ -19,7 +19,7 @@ from reverie.entry import Record, cache_number, record_to_json
 from reverie.errors import ImageError, ImageNotFoundError, IndexCorruptError, StorageError, UnsafePathError
 from reverie.pixels import to_pixels
 from reverie.protocols import IndexBackend
-from reverie.storage import PARTIAL_PREFIX, content_hash, keep_aside, replace_file, storage_error
+from reverie.storage import PARTIAL_PREFIX, content_hash, is_there, keep_aside, replace_file, storage_error
 
 __all__ = ["CheckReport", "Problem", "check_cache"]
 
@@ -88,7 +88,7 @@ def check_cache(
         StorageError: The folder cannot be read, or a repair could not be written.
     """
     written, path = check_folder(folder)
-    if not path.is_dir():
+    if not is_there(path) or not path.is_dir():
         raise StorageError(f"no cache folder at {written!r}")
     kind = kind or index_on_disk(path / "metadata") or "json"
     return _Check(path, kind, shown or written, lock_timeout).run(fix)

@@ -8,16 +8,20 @@ from pathlib import Path
 from reverie import registry
 from reverie.errors import ConfigError, IndexCorruptError
 from reverie.protocols import IndexBackend
-from reverie.storage import keep_aside
+from reverie.storage import is_there, keep_aside
 
 __all__ = ["convert", "index_on_disk"]
 
 
 def index_on_disk(metadata: Path) -> str | None:
-    """The kind of index that a metadata folder uses, or None."""
-    if (metadata / "cache_index.sqlite").exists() and not _retired(metadata):
+    """The kind of index that a metadata folder uses, or None.
+
+    Raises:
+        StorageError: The folder cannot be looked into.
+    """
+    if is_there(metadata / "cache_index.sqlite") and not _retired(metadata):
         return "sqlite"
-    return "json" if (metadata / "cache_index.json").exists() else None
+    return "json" if is_there(metadata / "cache_index.json") else None
 
 
 def _retired(metadata: Path) -> bool:

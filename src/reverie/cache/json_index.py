@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from filelock import FileLock, Timeout
@@ -37,6 +37,8 @@ from reverie.storage import replace_file, storage_error
 from reverie.vectors import Embedding
 
 __all__ = ["JsonIndex"]
+
+_Version: TypeAlias = tuple[int, ...]
 
 VERSION = "1.0"
 _ENTRY = re.compile(r'\{\s*"cache_id"')
@@ -87,6 +89,7 @@ class JsonIndex:
         self._held: list[int] = []  # an open handle keeps the file's inode from being used again
         weakref.finalize(self, _close_all, self._held)
         self._polled = False
+        self._salvaged: _Version | None = None  # the file that was salvaged; None before any was
 
     def poll(self) -> Changes | None:
         """Everything, when the file was replaced since it was last looked at; else None.
@@ -108,6 +111,8 @@ class JsonIndex:
             stat = self.path.stat()
         except FileNotFoundError:
             return not self._polled
+        except OSError as exc:
+            raise storage_error(f"look for {self.path}", exc) from exc
         return self._seen != (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
 
     def everything(self) -> list[Brief]:
@@ -142,6 +147,7 @@ class JsonIndex:
 
     def salvage(self) -> tuple[list[Record], int]:
         """The readable entries of a damaged file, and a number above all its ids."""
+        self._salvaged = self._version()
         try:
             data = self.path.read_bytes()
         except OSError:
@@ -212,7 +218,8 @@ class JsonIndex:
         """Write a whole new file in one step; what the old one held does not matter.
 
         Raises:
-            StorageError: The disk refused; the old file is untouched.
+            StorageError: The disk refused, or another process wrote the file after it was salvaged here;
+                the old file is untouched.
         """
         writer = _Writer(_State(), self._prefix)
         for record in records:
@@ -221,9 +228,23 @@ class JsonIndex:
         writer.state.other = dict(extra)
         self._acquire()
         try:
+            if self._salvaged is not None and self._salvaged != self._version():
+                raise StorageError(
+                    f"{self.path} was written by another process meanwhile: check the cache again. Nothing "
+                    "was changed"
+                )
             self._commit(writer.state)
+            self._salvaged = None
         finally:
             self._lock.release()
+
+    def _version(self) -> _Version:
+        """What tells this version of the file from another; of no file, nothing."""
+        try:
+            stat = self.path.stat()
+        except OSError:
+            return ()
+        return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size
 
     def _commit(self, state: _State) -> None:
         replace_file(self.path, _chunks(state))
@@ -418,9 +439,19 @@ def _readable_entries(text: str) -> Iterator[Any]:
     while found := _ENTRY.search(text, position):
         try:
             raw, position = decoder.raw_decode(text, found.start())
-            yield raw
+            yield _without_half_characters(raw)
         except (ValueError, RecursionError):
             position = found.end()
+
+
+def _without_half_characters(raw: Any) -> Any:
+    """With a question mark for each half of a surrogate pair: such text cannot be written again.
+
+    Python's own ``json`` writes and reads it, so a text that was cut in the middle of an emoji holds one.
+    """
+    text = json.dumps(raw, ensure_ascii=False)
+    whole = text.encode(errors="replace").decode()
+    return raw if whole == text else json.loads(whole)
 
 
 def _close_all(handles: list[int]) -> None:

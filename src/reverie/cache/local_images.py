@@ -173,8 +173,11 @@ def _check_whole(image: Image.Image, kind: str, data: bytes) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
     if kind == "PNG":
-        if all(chunk != b"IEND" for chunk, _, _ in sound_chunks(data)):
+        chunks = {chunk for chunk, _, _ in sound_chunks(data)}
+        if b"IEND" not in chunks:
             raise SyntaxError("it is cut short, or a checksum in it is wrong")
+        if b"IDAT" not in chunks:
+            raise SyntaxError("it holds no pixels")
     elif kind == "JPEG":
         image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))
         image.load()  # the whole stream, at an eighth of the size

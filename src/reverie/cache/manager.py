@@ -35,11 +35,13 @@ from reverie.cache.settings import (
     check_timeout,
     check_vector,
     choose_index,
+    make_rng,
     read_config,
 )
 from reverie.entry import CacheEntry, Record, encode_params
 from reverie.errors import (
     CacheError,
+    ConfigError,
     EntryNotFoundError,
     InputError,
     StorageError,
@@ -125,8 +127,10 @@ class CacheManager(Session):
         self._elite: frozenset[str] = frozenset()
         self.on_added: list[Callable[[CacheEntry], None]] = list(on_added)
         self.on_evicted: list[Callable[[CacheEntry], None]] = list(on_evicted)
-        self._rng = np.random.default_rng(seed)
+        self._rng = make_rng(seed)
         check_timeout(lock_timeout)
+        if not isinstance(eviction_options, (Mapping, type(None))):
+            raise ConfigError(f"eviction_options must be a mapping, got {eviction_options!r}")
         options = dict(eviction_options or {})
         registry.create(
             "evictions", eviction, **options

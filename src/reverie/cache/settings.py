@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from reverie import registry
@@ -25,6 +26,7 @@ __all__ = [
     "check_timeout",
     "check_vector",
     "choose_index",
+    "make_rng",
     "read_config",
 ]
 
@@ -50,14 +52,17 @@ def check_folder(folder: Any) -> tuple[str, Path]:
     """The cache folder as it was written and as an absolute path; ``~`` is the home folder.
 
     Raises:
-        ConfigError: Not a path, or an empty one.
+        ConfigError: Not a path, an empty one, or one that leads nowhere.
     """
     shown = os.fspath(folder) if isinstance(folder, (str, os.PathLike)) else None
     if not isinstance(shown, str) or not shown or "\0" in shown:
         raise ConfigError(f"the cache folder must be a path, got {folder!r}")
     try:
+        os.fsencode(shown)
         return shown, Path(shown).expanduser().absolute()
-    except RuntimeError as exc:
+    except UnicodeEncodeError as exc:
+        raise ConfigError(f"the cache folder {shown!r} is no name that this system can hold: {exc}") from exc
+    except (RuntimeError, FileNotFoundError) as exc:  # no such user; the working directory was deleted
         raise ConfigError(f"the cache folder {shown!r} cannot be found: {exc}") from exc
 
 
@@ -78,6 +83,14 @@ def check_timeout(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
         raise ConfigError(f"lock_timeout must be seconds, 0 or more, got {value!r}")
     return float(value)
+
+
+def make_rng(seed: Any) -> np.random.Generator:
+    """A random generator of its own; raises ConfigError unless the seed is None or 0 or more."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as exc:
+        raise ConfigError(f"the seed must be a whole number, 0 or more, or None; got {seed!r}") from exc
 
 
 def check_text(text: Any, what: str) -> str:

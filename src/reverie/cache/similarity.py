@@ -80,7 +80,7 @@ def find_similar(
     Raises:
         EmbeddingError: A vector is NaN, infinite, zero or of another length (named by its id).
         EncoderMismatchError: The vectors were made by different encoders.
-        InputError: ``threshold`` is NaN or ``k`` is negative.
+        InputError: ``threshold`` is NaN, ``k`` is negative, or a candidate is no pair.
     """
     check_cut(threshold, k)
     table = as_table(candidates)
@@ -124,10 +124,16 @@ def as_table(candidates: Candidates) -> EmbeddingSet:
     Raises:
         EmbeddingError: A vector is NaN, infinite, zero or of another length (named by its id).
         EncoderMismatchError: The vectors were made by different encoders.
+        InputError: A candidate is no pair.
     """
     if isinstance(candidates, EmbeddingSet):
         return candidates
-    pairs = [(name, vector) for name, vector in candidates if vector is not None]
+    try:
+        pairs = [(name, vector) for name, vector in candidates if vector is not None]
+    except (TypeError, ValueError) as exc:
+        raise InputError(
+            f"candidates must be pairs of an id and a vector, or an EmbeddingSet: {exc}"
+        ) from exc
     ids = tuple([name for name, _ in pairs])
     rows: list[Any] = [vector for _, vector in pairs]
     if not rows:
@@ -209,11 +215,14 @@ def weighted_choice(
         The id; None for no candidates.
 
     Raises:
-        InputError: A similarity is NaN or infinite, or the temperature is not above 0.
+        InputError: No pairs, a similarity is NaN or infinite, or the temperature is not above 0.
     """
     if not candidates:
         return None
-    scores = [float(score) for _, score in candidates]
+    try:
+        scores = [float(score) for _, score in candidates]
+    except (TypeError, ValueError) as exc:
+        raise InputError(f"candidates must be pairs of an id and a similarity: {exc}") from exc
     if not all(math.isfinite(score) for score in scores):
         raise InputError("a similarity is NaN or infinite: it cannot weigh a choice")
     weights = _weights(scores, temperature)

@@ -39,7 +39,7 @@ __all__ = ["dream"]
 )
 @click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, 2**63 - 1),  # what the journal can hold
     default=0,
     show_default=True,
     metavar="N",

@@ -108,9 +108,13 @@ def when(timestamp: str) -> str:
 
 def near(path: Path) -> str:
     """A path as a person writes it: from this folder (``./x``, ``x/y``) or from ``~`` where it can be."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was deleted
+        return str(path)
     full = path.absolute()
-    if full.is_relative_to(Path.cwd()):
-        short = full.relative_to(Path.cwd())
+    if full.is_relative_to(here):
+        short = full.relative_to(here)
         return str(short) if len(short.parts) > 1 else f".{os.sep}{short.name}"
     home = Path.home()
     return f"~{os.sep}{full.relative_to(home)}" if full.is_relative_to(home) else str(path)

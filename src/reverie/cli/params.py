@@ -26,13 +26,16 @@ __all__ = [
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+_MOST_DIGITS = 18  # of a number of entries: no cache is larger, and int() refuses thousands of digits
+
+
 def json_object(_ctx: click.Context, _param: click.Parameter, value: str | None) -> dict[str, Any] | None:
     """The dict that a JSON text holds (None stays None); anything else is wrong usage."""
     if value is None:
         return None
     try:
         parsed = json.loads(value, parse_constant=_no_constant)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise click.BadParameter(f"not JSON: {exc}") from exc
     if not isinstance(parsed, dict):
         raise click.BadParameter("""must be an object such as '{"denoise": 0.4}'""")
@@ -47,8 +50,8 @@ def size_limit(_ctx: click.Context, _param: click.Parameter, value: str) -> int 
     """A number of at least 1, or None for ``none``; anything else is wrong usage."""
     if value == "none":
         return None
-    if not value.isdecimal() or int(value) < 1:
-        raise click.BadParameter(f"{value!r} is neither a number of at least 1 nor none")
+    if not value.isdecimal() or len(value) > _MOST_DIGITS or int(value) < 1:
+        raise click.BadParameter(f"{value[:40]!r} is neither a number of at least 1 nor none")
     return int(value)
 
 
@@ -56,6 +59,8 @@ def cache_option(command: Command) -> Command:
     """``--cache DIR``; the command gets the argument ``place``."""
 
     def find(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Place:
+        if value == "":  # an unset variable, as a rule: another cache than the one that was meant
+            raise click.BadParameter("the name is empty; leave it out for the default")
         return find_cache(value)
 
     option: Callable[[Command], Command] = click.option(

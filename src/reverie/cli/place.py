@@ -37,8 +37,11 @@ class Place:
     why: str
 
     def looks_like_cache(self) -> bool:
-        """Whether a cache was ever there, sound or damaged."""
-        return any((self.path / name).is_dir() for name in ("metadata", "images"))
+        """Whether a cache was ever there, sound or damaged; raises StorageError where nobody may look."""
+        from reverie.storage import is_there
+
+        inner = (self.path / name for name in ("metadata", "images"))
+        return any(is_there(folder) and folder.is_dir() for folder in inner)
 
     def option(self) -> str:
         """What to add to a command so that it means the same folder; empty when nothing has to be."""

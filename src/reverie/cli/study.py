@@ -50,12 +50,18 @@ __all__ = ["study"]
     metavar="DIR",
     help="Gone on with when it is there.",
 )
+@click.option(
+    "--no-run", is_flag=True, help="Run nothing, only write tables, plots and page of what is there."
+)
 def study(**chosen: Any) -> None:
     """Run loops under several injection policies, and compare them seed by seed.
 
     Every arm begins with the same pictures and has the same noise; the same loop is judged by the
     descriptor that steers and by a second one. Ctrl-C keeps what is done, the same command goes on.
-    A full study takes hours; --loops 2 gives a first look.
+    A full study takes hours; --loops 2 gives a first look, and --no-run one at what is done so far.
+
+    DIR holds study.html with everything on one page, study.md, study.json, plots, sheets, and each
+    loop in trials.
     """
     from reverie.cli.studying import run
 

@@ -1,4 +1,4 @@
-"""What `reverie study` does around the library's study: progress, files, the table."""
+"""What `reverie study` does around the library's study: progress, and what is written and said."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from reverie.cli.output import console, near, note, say
-from reverie.storage import replace_file
+from reverie.errors import InputError
+from reverie.report.study_files import write_study
 from reverie.study.arms import ARMS
-from reverie.study.design import Design
-from reverie.study.run import Progress, run_study
-from reverie.study.tables import as_json, as_markdown
+from reverie.study.design import Design, Trial
+from reverie.study.run import Progress, read_results, run_study
+from reverie.study.tables import as_markdown
 
 __all__ = ["run"]
 
 
 def run(chosen: Mapping[str, Any]) -> None:
-    """Run a study with these options, and write its tables; raises as `run_study`."""
+    """Run a study with these options, and write its tables, plots and page; raises as `run_study`.
+
+    Raises:
+        InputError: Nothing is to be run, and nothing is there.
+    """
     out: Path = chosen["out"]
     design = Design(
         chosen["part"],
@@ -30,15 +33,24 @@ def run(chosen: Mapping[str, Any]) -> None:
         chosen["loops"],
         chosen["frames"],
     )
-    note(f"studying into {near(out)} (Ctrl-C keeps what is done; the same command goes on)")
-    with _progress() as on_progress:
-        results = run_study(design, out, processes=chosen["processes"], on_progress=on_progress)
-    text, record = as_markdown(results, design.as_dict()), as_json(results, design.as_dict())
-    replace_file(out / "study.md", [text.encode()], durable=False)
-    replace_file(out / "study.json", [orjson.dumps(record, option=orjson.OPT_INDENT_2), b"\n"], durable=False)
-    say(text.rstrip())
+    trials = list(design.trials())
+    results = read_results(out, trials) if chosen["no_run"] else _run(design, chosen)
+    if chosen["no_run"] and not results:
+        raise InputError(f"{near(out)} holds no loop of such a study: leave --no-run out to run it")
+    planned = len({trial.same_loop() for trial in trials})
+    written = write_study(out, results, design.as_dict(), planned=planned)
+    say(as_markdown(results, design.as_dict()).rstrip())
     say()
-    say(f"look at {near(out / 'study.md')}, {near(out / 'study.json')}, {near(out / 'trials')}")
+    done = len({Trial(**result["trial"]).same_loop() for result in results})
+    if done < planned:
+        note(f"{done} of {planned} loops are there: the tables are of these")
+    say(f"look at {', '.join(near(path) for path in written[:3])}, {near(out / 'trials')}")
+
+
+def _run(design: Design, chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
+    note(f"studying into {near(chosen['out'])} (Ctrl-C keeps what is done; the same command goes on)")
+    with _progress() as on_progress:
+        return run_study(design, chosen["out"], processes=chosen["processes"], on_progress=on_progress)
 
 
 @contextmanager

@@ -123,14 +123,21 @@ class Actuator:
         made = (pixels, embedding)
         if before is None or again is None:
             return capped(before, made, self.settings.cap, self._encode)
-        leg, shown, right = self._leg, before[0], self.corrected
-        nearer: Callable[[float], Pixels] | None = None
+        return capped(
+            before,
+            made,
+            self.settings.cap,
+            self._encode,
+            again=lambda source, calm: again(source, calm=calm),
+            inputs=self._inputs(before[0]),
+        )
+
+    def _inputs(self, shown: Pixels) -> Callable[[float], Pixels] | None:
+        """The input with a share in [0, 1] of what was new in it; None when that was the frame shown."""
+        leg, right = self._leg, self.corrected
         if leg is not None:
-            nearer = lambda share: again(leg.input(shown, share))  # noqa: E731 - as short as the ones below
-        elif right is not None:
-            nearer = lambda share: again(blend(shown, right, share))  # noqa: E731
-        calmer = lambda share: again(shown, calm=share)  # noqa: E731
-        return capped(before, made, self.settings.cap, self._encode, nearer=nearer, calmer=calmer)
+            return lambda share: leg.input(shown, share)
+        return None if right is None else lambda share: blend(shown, right, share)
 
     def took(self, shown: Shown) -> Target | None:
         """Take note of what is shown; gives the target when this is the end of the way to it."""
@@ -138,7 +145,7 @@ class Actuator:
         leg = self._leg
         if leg is None:
             return None
-        leg.took(shown.share if shown.how in ("frame", "input") else 0.0)
+        leg.took(0.0 if shown.how == "blend" else shown.taken)
         fits = leg.target.shape == shown.pixels.shape
         if fits and not leg.over(shown.embedding):
             leg.advance()

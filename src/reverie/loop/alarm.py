@@ -1,9 +1,9 @@
 """An alarm with a promise: how long a healthy loop runs on average before it is raised in error.
 
 The e-detector of Shiryaev-Roberts type (Shin, Ramdas and Rinaldo, "E-detectors: a nonparametric framework
-for sequential change detection", arXiv 2203.03532). Healthy means: the novelty v of a frame, a number in
-[0, 1], has a conditional mean of at least ``healthy`` whatever went before. Then for every bet
-0 <= l <= 1/(1-healthy)
+for sequential change detection", arXiv 2203.03532). Healthy means: the displacement v of a frame, its mean
+distance to the frames 4 to 10 before it as a share of the distance of unrelated pictures, has a conditional
+mean of at least ``healthy`` whatever went before. Then for every bet 0 <= l <= 1/(1-healthy)
 
     1 + l (healthy - v)
 
@@ -28,15 +28,15 @@ from reverie.errors import InputError
 
 __all__ = ["Alarm"]
 
-_BETS = (0.15, 0.3, 0.6)  # shares of the largest bet that cannot lose everything
+_BETS = (0.5, 0.9)  # shares of the largest bet that cannot lose everything
 
 
 class Alarm:
-    """Raised when a loop finds nothing new any more.
+    """Raised when a loop does not get away from where it is.
 
     Args:
-        healthy: What the mean novelty of a healthy loop does not fall below, in (0, 1): as a share of the
-            novelty that an unrelated picture has (`Calibration.novelty`).
+        healthy: What the mean displacement of a healthy loop does not fall below, in (0, 1): as a share of
+            the distance of unrelated pictures (`Calibration.novelty`).
         run_length: How many healthy frames pass on average, at least, before a false alarm.
 
     Attributes:
@@ -47,7 +47,7 @@ class Alarm:
         InputError: ``healthy`` is not in (0, 1), or ``run_length`` is below 1.
     """
 
-    def __init__(self, healthy: float = 0.15, run_length: float = 2000.0) -> None:
+    def __init__(self, healthy: float = 0.4, run_length: float = 2000.0) -> None:
         if not 0.0 < healthy < 1.0:
             raise InputError(f"healthy must be above 0 and below 1, got {healthy!r}")
         if not run_length >= 1.0:
@@ -63,20 +63,20 @@ class Alarm:
         """M: 0 at the start and after an alarm; at ``run_length`` the next is raised."""
         return float(self._evidence.mean())
 
-    def observe(self, novelty: float | None) -> bool:
+    def observe(self, displacement: float | None) -> bool:
         """Take in the next frame; whether the alarm is raised. It then begins anew.
 
         Args:
-            novelty: Of the frame, in [0, 1]; None, while there is none, changes nothing.
+            displacement: Of the frame, in [0, 1]; None, while there is none, changes nothing.
 
         Raises:
-            InputError: ``novelty`` is not in [0, 1].
+            InputError: ``displacement`` is not in [0, 1].
         """
-        if novelty is None:
+        if displacement is None:
             return False
-        if not 0.0 <= novelty <= 1.0:
-            raise InputError(f"novelty must be in [0, 1], got {novelty!r}")
-        self._evidence = (self._evidence + 1.0) * (1.0 + self._bets * (self._healthy - novelty))
+        if not 0.0 <= displacement <= 1.0:
+            raise InputError(f"displacement must be in [0, 1], got {displacement!r}")
+        self._evidence = (self._evidence + 1.0) * (1.0 + self._bets * (self._healthy - displacement))
         if self.evidence < self.run_length:
             return False
         self._evidence[:] = 0.0

@@ -269,7 +269,7 @@ class Injector:
         actuator, before = self._actuator, self._lineage
         if not actuator.stops:
             return self._source.child()
-        share = actuator.part * shown.share if shown.how != "calm" else 0.0
+        share = actuator.part * shown.taken
         return mixed(before, self._lineage_of(actuator.stops[0], before), share).child()
 
     def _lineage_of(self, target: Target, before: Lineage) -> Lineage:

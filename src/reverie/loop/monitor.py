@@ -21,6 +21,7 @@ Measures = dict[str, float | None]
 """Measure by name; None while too few frames have been seen."""
 
 _REPLAY_LAG = 30
+_DISPLACED = (4, 10)  # frames back, first and last, from which "displacement" is taken
 _EVERY_FRAME = 50  # effective images of no more frames than this are cheap
 
 
@@ -91,6 +92,8 @@ class Monitor:
 
             * ``step``: 1 - cosine to the frame before, in [0, 2].
             * ``novelty``: 1 - highest cosine to any frame at least ``gap`` back, in [0, 2].
+            * ``displacement``: mean distance (1 - cosine) to the frames 4 to 10 back, in [0, 2]: how fast the
+              loop gets away from where it is. None for fewer frames, or a monitor that keeps fewer near.
 
             Of the last ``window`` frames:
 
@@ -172,10 +175,11 @@ class Monitor:
         count = len(block)
         here = self._gram[slots[0], slots[1:]]
         self._returns.append(return_time(here, self._calibration.leave, self._calibration.back))
-        came = [lag for lag in self._returns if lag]
+        came, (near, far) = [lag for lag in self._returns if lag], _DISPLACED
         pairs = (float(block.sum()) - float(np.trace(block))) / max(1, count * (count - 1))
         return {
-            "step": min(2.0, max(0.0, 1.0 - float(here[0]))) if count > 1 else None,
+            "step": _distance(here[0]) if len(here) else None,
+            "displacement": _distance(here[near - 1 : far].mean()) if len(here) >= far else None,
             "pairwise": min(1.0, max(-1.0, pairs)) if count > 1 else None,
             "travel": travel_of_gram(block) if count == self._window > 1 else None,
             "returns": len(came) / len(self._returns) if count > 1 else None,

@@ -15,7 +15,7 @@ from reverie.vectors import Vectors
 
 __all__ = ["When", "Whether", "fruitless", "whether"]
 
-Occasion: TypeAlias = Literal["alarm", "interval", "probability"]
+Occasion: TypeAlias = Literal["alarm", "promise", "interval", "probability"]
 
 _STAYED = 0.7  # so like where it was that the loop was not freed
 
@@ -25,8 +25,9 @@ class When:
     """Whether to inject at a frame. Cosines are the built-in descriptor's, and moved to other encoders.
 
     Attributes:
-        occasion: On ``alarm`` (the last frames are too much alike), at every multiple of ``interval``, or
-            with a ``probability`` at each frame.
+        occasion: On ``alarm`` (the last frames are too much alike), on the alarm that keeps a ``promise``
+            (`reverie.loop.alarm.Alarm`), at every multiple of ``interval``, or with a ``probability`` at each
+            frame.
         on: Mean pairwise cosine of the last frames above which the alarm goes on.
         off: Below which it goes off again.
         window: Over how many frames that is taken.
@@ -90,7 +91,21 @@ def whether(when: When, observation: Observation, rng: np.random.Generator) -> W
         drawn = float(rng.random())
         go = drawn < when.probability and not rests
         return Whether(go, f"drawn with probability {when.probability:.3g}", {"drawn": drawn})
+    if when.occasion == "promise":
+        return _promise(observation, since, rests)
     return _alarm(when, observation, since if rests else None)
+
+
+def _promise(observation: Observation, since: int | None, rests: bool) -> Whether:
+    """On the alarm with the promise, also when it was raised while the policy rested."""
+    evidence = observation.measures.get("alarm", 0.0)
+    raised = observation.measures.get("since_alarm")
+    numbers = {"evidence": evidence}
+    if raised is None or (since is not None and raised >= since):
+        return Whether(False, f"the loop moves: evidence against it {evidence:.0f}", numbers)
+    if rests:
+        return Whether(False, f"alarm, but an injection ended {since} frames ago", numbers)
+    return Whether(True, "the loop does not get away from where it is", numbers)
 
 
 def _alarm(when: When, observation: Observation, since: int | None) -> Whether:

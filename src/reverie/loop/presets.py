@@ -55,8 +55,8 @@ _DIVERSE = MemorySettings(eviction="rke", admission=0.9, remember_seeds=True)
 
 PRESETS: Mapping[str, Preset] = {
     "gentle": Preset(
-        "Steps in only when the loop is stuck, and then slowly.",
-        When(on=0.70, off=0.60, cooldown=15),
+        "Steps in only when the loop is stuck for sure, and then slowly.",
+        When("promise", cooldown=15),
         Which(reheat=1.0),
         TransitionSettings("bloom", frames=16, longest=40, cap=0.12),
         _DIVERSE,

@@ -32,6 +32,7 @@ class Watch:
         self.monitor = Monitor(calibration=self._calibration)
         self.states = States(self._calibration)
         self.alarm = Alarm()
+        self._raised: int | None = None
         self.frame = 0
         self.times_ms: dict[str, float] = {}
 
@@ -47,13 +48,23 @@ class Watch:
         return [as_embedding(row, encoder=name) for row in rows]
 
     def count(self, embedding: Embedding) -> Measures:
-        """Take in what is shown as the next frame."""
+        """Take in what is shown as the next frame; its measures, and those of the alarm.
+
+        ``alarm``: evidence, from 0 to the promised run length; ``alarms``: how often it was raised;
+        ``since_alarm``: frames since it was last, 0 when it is now, None before.
+        """
         self.frame += 1
         measures = self.monitor.observe(embedding)
         self.states.observe(measures)
-        novelty = measures["novelty"]
-        self.alarm.observe(None if novelty is None else self._calibration.novelty(novelty))
-        return {**measures, "alarm": self.alarm.evidence, "alarms": float(self.alarm.raised)}
+        moved = measures["displacement"]
+        if self.alarm.observe(None if moved is None else self._calibration.novelty(moved)):
+            self._raised = self.frame
+        return {
+            **measures,
+            "alarm": self.alarm.evidence,
+            "alarms": float(self.alarm.raised),
+            "since_alarm": None if self._raised is None else float(self.frame - self._raised),
+        }
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:

@@ -15,16 +15,23 @@ from reverie.report.run import Arm, Run
 
 __all__ = [
     "ARM_COLOURS",
+    "CHART_STYLE",
     "NARROW",
     "WIDE",
     "Chart",
     "Frame",
+    "Scale",
     "Series",
     "arm_slots",
     "effective_images_chart",
+    "number",
     "render_svg",
     "similarity_chart",
+    "slot_colour",
+    "spread",
+    "svg_drawing",
     "ticks",
+    "x_axis",
 ]
 
 ARM_COLOURS: tuple[tuple[str, str], ...] = (
@@ -220,17 +227,28 @@ def number(value: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scale:
+class Scale:
+    """Where values stand in a drawing.
+
+    Attributes:
+        frame: Its size.
+        last: Highest x, above 0; the axis begins at 0.
+        low: y at the bottom.
+        high: y at the top.
+    """
+
     frame: Frame
     last: float
-    low: float
-    high: float
+    low: float = 0.0
+    high: float = 1.0
 
     def x(self, value: float) -> float:
+        """From the left edge of the drawing."""
         left, _, right, _ = self.frame.box
         return left + (right - left) * value / self.last
 
     def y(self, value: float) -> float:
+        """From its upper edge."""
         _, top, _, bottom = self.frame.box
         return bottom - (bottom - top) * (value - self.low) / (self.high - self.low)
 
@@ -244,21 +262,34 @@ def render_svg(chart: Chart, frame: Frame = WIDE, *, alone: bool = False) -> str
         alone: Carry colours and a background for light and dark, as a file of its own needs.
     """
     steps = ticks(*_range(chart), 6)
-    scale = _Scale(frame, max(chart.last, 1.0), steps[0], steps[-1])
+    scale = Scale(frame, max(chart.last, 1.0), steps[0], steps[-1])
     parts = [
         _y_axis(scale, steps),
-        _x_axis(scale, _x_ticks(scale.last, frame.steps)),
+        x_axis(scale, frame.box[3] + 30),
         *(_marks(scale, series) for series in chart.series),
         *(_line(scale, series, dots=chart.dots) for series in chart.series),
         _labels(scale, chart.series),
     ]
-    style = _STYLE + (_scheme() if alone else "")
-    title = escape(chart.title)
-    paper = f'<rect class="paper" width="{frame.width}" height="{frame.height}"/>' if alone else ""
+    return svg_drawing(chart.title, (frame.width, frame.height), frame.text, "".join(parts), alone=alone)
+
+
+def svg_drawing(title: str, size: tuple[float, float], text: float, body: str, *, alone: bool = False) -> str:
+    """A drawing as an SVG element that scales with its container.
+
+    Args:
+        title: For screen readers and the file.
+        size: Width and height in the drawing's own units.
+        text: Font size.
+        body: What is drawn, as SVG.
+        alone: Carry colours and a background for light and dark, as a file of its own needs.
+    """
+    style = CHART_STYLE + (_scheme() if alone else "")
+    title = escape(title)
+    paper = f'<rect class="paper" width="{size[0]:g}" height="{size[1]:g}"/>' if alone else ""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {frame.width} {frame.height}" '
-        f'width="100%" role="img" aria-label="{title}" class="chart" font-size="{frame.text:g}">'
-        f"<title>{title}</title><style>{style}</style>{paper}{''.join(parts)}</svg>"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]:g} {size[1]:g}" '
+        f'width="100%" role="img" aria-label="{title}" class="chart" font-size="{text:g}">'
+        f"<title>{title}</title><style>{style}</style>{paper}{body}</svg>"
     )
 
 
@@ -271,7 +302,7 @@ def _x_ticks(last: float, about: int) -> list[float]:
     return [value for value in ticks(0.0, last, about) if value <= last and value == int(value)]
 
 
-def _y_axis(scale: _Scale, steps: Sequence[float]) -> str:
+def _y_axis(scale: Scale, steps: Sequence[float]) -> str:
     left, _, right, _ = scale.frame.box
     drawn = []
     for value in steps:
@@ -282,18 +313,18 @@ def _y_axis(scale: _Scale, steps: Sequence[float]) -> str:
     return "".join(drawn)
 
 
-def _x_axis(scale: _Scale, steps: Sequence[float]) -> str:
-    _, _, right, bottom = scale.frame.box
-    y = bottom + 30
+def x_axis(scale: Scale, y: float) -> str:
+    """The frame numbers, their base line at ``y``."""
+    right = scale.frame.box[2]
     drawn = [
         f'<text class="tick mid" x="{scale.x(value):.1f}" y="{y:.1f}">{number(value)}</text>'
-        for value in steps
+        for value in _x_ticks(scale.last, scale.frame.steps)
     ]
     drawn.append(f'<text class="tick" x="{right + 20:.1f}" y="{y:.1f}">frame</text>')
     return "".join(drawn)
 
 
-def _marks(scale: _Scale, series: Series) -> str:
+def _marks(scale: Scale, series: Series) -> str:
     if not series.marks:
         return ""
     bottom = scale.frame.box[3]
@@ -301,7 +332,7 @@ def _marks(scale: _Scale, series: Series) -> str:
     return f'<path class="mark" {_stroke(series)} d="{path}"/>'
 
 
-def _line(scale: _Scale, series: Series, *, dots: bool) -> str:
+def _line(scale: Scale, series: Series, *, dots: bool) -> str:
     runs = segments(series.points)
     columns = scale.frame.width
     path = "".join(_path(scale, thin(run, columns)) for run in runs)
@@ -319,13 +350,13 @@ def _line(scale: _Scale, series: Series, *, dots: bool) -> str:
     return drawn
 
 
-def _path(scale: _Scale, points: Sequence[Point]) -> str:
+def _path(scale: Scale, points: Sequence[Point]) -> str:
     placed = [f"{scale.x(x):.1f} {scale.y(y):.1f}" for x, y in points]
     # A lone point is a line of no length: its round cap shows as a dot.
     return f"M{placed[0]}h0" if len(placed) == 1 else "M" + "L".join(placed)
 
 
-def _labels(scale: _Scale, listed: Sequence[Series]) -> str:
+def _labels(scale: Scale, listed: Sequence[Series]) -> str:
     ends = [(series, runs[-1][-1]) for series in listed if (runs := segments(series.points))]
     _, top, right, bottom = scale.frame.box
     if not ends:
@@ -339,9 +370,10 @@ def _labels(scale: _Scale, listed: Sequence[Series]) -> str:
     centres = spread([scale.y(y) for _, (_, y) in ends], gap, top + half, bottom - half)
     drawn = []
     for (series, _), lines, centre in zip(ends, texts, centres, strict=True):
+        fill = f"fill:{slot_colour(series.slot)}"
         first = centre - line * (len(lines) - 1) / 2 + scale.frame.text * 0.35
         drawn += [
-            f'<text class="label{" value" if at == len(lines) - 1 else ""}" style="fill:{_colour(series)}" '
+            f'<text class="label{" value" if at == len(lines) - 1 else ""}" style="{fill}" '
             f'x="{right + 12:.1f}" y="{first + at * line:.1f}">{escape(text)}</text>'
             for at, text in enumerate(lines)
         ]
@@ -363,15 +395,16 @@ def wrap(text: str, room: int, lines: int = 2) -> list[str]:
     return kept
 
 
-def _colour(series: Series) -> str:
-    return f"var(--arm{series.slot},{ARM_COLOURS[series.slot][0]})"
+def slot_colour(slot: int) -> str:
+    """The colour of an arm's slot in a drawing, as CSS."""
+    return f"var(--arm{slot},{ARM_COLOURS[slot][0]})"
 
 
 def _stroke(series: Series) -> str:
-    return f'style="stroke:{_colour(series)}"'
+    return f'style="stroke:{slot_colour(series.slot)}"'
 
 
-_STYLE = (
+CHART_STYLE = (
     ".chart{font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;"
     "font-variant-numeric:tabular-nums}"
     ".chart .paper{fill:var(--page,#faf9f7)}"
@@ -382,7 +415,16 @@ _STYLE = (
     ".chart .mark{fill:none;stroke-width:1.5}"
     ".chart .dot{fill:var(--page,#faf9f7);stroke-width:1.75}"
     ".chart .value{font-weight:650}"
+    ".chart .whisker{fill:none;stroke-width:1.5;opacity:.55}"
+    ".chart .leader{fill:none;stroke-width:1;opacity:.45}"
+    ".chart .front{fill:none;stroke:var(--ink,#1d1b19);stroke-width:1.5;stroke-dasharray:1 4;"
+    "stroke-linecap:round}"
+    ".chart .limit{fill:none;stroke:var(--soft,#6d6862);stroke-width:1;stroke-dasharray:4 4}"
+    ".chart .band{fill:var(--soft,#6d6862);opacity:.08}"
+    ".chart .halo{paint-order:stroke;stroke:var(--page,#faf9f7);stroke-width:4;stroke-linejoin:round}"
+    ".chart .name{fill:var(--ink,#1d1b19);font-weight:600}"
 )
+"""What every drawing of this module carries."""
 
 
 def scheme_variables(dark: bool) -> str:

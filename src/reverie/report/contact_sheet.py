@@ -9,7 +9,10 @@ from PIL import Image, ImageDraw
 
 from reverie.report.charts import arm_slots
 from reverie.report.drawing import INK, PAPER, SOFT, arm_colour, font, rounded, shorten, tile
+from reverie.report.memory import Memory, load_memory
 from reverie.report.run import Arm, Run, evenly
+from reverie.report.sheet_parts import STATES, draw_memory, draw_states, memory_height
+from reverie.report.states import has_states
 
 __all__ = ["contact_sheet", "sheet_numbers"]
 
@@ -32,6 +35,8 @@ class _Layout:
     arms: int
     tile: tuple[int, int]
     footer: bool
+    states: bool = False
+    memories: int = 0
 
     @property
     def width(self) -> int:
@@ -39,18 +44,25 @@ class _Layout:
 
     @property
     def band(self) -> int:
-        return ARM_HEAD + self.rows * (self.tile[1] + NUMBER) + 16
+        return ARM_HEAD + self.rows * (self.tile[1] + NUMBER) + 16 + (STATES if self.states else 0)
+
+    @property
+    def below(self) -> int:
+        """Where the arms end."""
+        return HEADER + self.arms * self.band
 
     @property
     def height(self) -> int:
-        return HEADER + self.arms * self.band + (FOOTER if self.footer else 24)
+        return self.below + self.memories + (FOOTER if self.footer else 24)
 
 
 def contact_sheet(run: Run) -> Image.Image:
     """Draw the sheet: for every arm its title, its key figure and frames evenly sampled over the run.
 
     All arms show the same frame numbers; a frame that is missing leaves a quiet field. A tick below
-    a frame marks a memory that was injected since the frame before it, in proportion to when.
+    a frame marks a memory that was injected since the frame before it, in proportion to when. Below its
+    frames stands what an arm was doing over time, and at the end what its memory holds, where the run
+    says so.
 
     Returns:
         An RGB picture, 2,000 pixels wide, meant to be shown at half that.
@@ -58,7 +70,18 @@ def contact_sheet(run: Run) -> Image.Image:
     numbers = sheet_numbers(run)
     rows = -(-len(numbers) // COLUMNS)
     footer = any(arm.injections for arm in run.arms)
-    layout = _Layout(-(-len(numbers) // rows), rows, len(run.arms), _tile_size(run), footer)
+    memories = _memories(run)
+    aspect = run.size[1] / run.size[0]
+    layout = _Layout(
+        -(-len(numbers) // rows),
+        rows,
+        len(run.arms),
+        _tile_size(run),
+        footer,
+        has_states(run),
+        sum(memory_height(memory, aspect) for _, _, memory in memories),
+    )
+    room = layout.width - 2 * MARGIN
     sheet = Image.new("RGB", (layout.width, layout.height), PAPER)
     draw = ImageDraw.Draw(sheet)
     _header(draw, run, layout)
@@ -66,9 +89,22 @@ def contact_sheet(run: Run) -> Image.Image:
         top = HEADER + at * layout.band
         _arm_head(draw, arm, arm_colour(slot), layout, top)
         _arm_tiles(sheet, arm, arm_colour(slot), numbers, layout=layout, top=top + ARM_HEAD)
+        if layout.states:
+            low = top + layout.band - STATES
+            draw_states(sheet, arm, run.last, left=MARGIN, top=low, width=room)
+    top = layout.below
+    for arm, slot, memory in memories:
+        draw_memory(sheet, arm, slot, memory, left=MARGIN, top=top, width=room, aspect=aspect)
+        top += memory_height(memory, aspect)
     if footer:
         _footer(draw, run, layout)
     return sheet
+
+
+def _memories(run: Run) -> list[tuple[Arm, int, Memory]]:
+    """The arms that remember something, each with its slot and its memory."""
+    loaded = [(arm, slot, load_memory(arm)) for arm, slot in zip(run.arms, arm_slots(run.arms), strict=True)]
+    return [(arm, slot, memory) for arm, slot, memory in loaded if memory is not None and memory.kept]
 
 
 def sheet_numbers(run: Run) -> Sequence[int]:

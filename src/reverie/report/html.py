@@ -6,7 +6,6 @@ that comes from the run is escaped.
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -15,6 +14,7 @@ from statistics import median
 from PIL import Image
 
 from reverie.report.animation import animation_webp
+from reverie.report.band import states_block
 from reverie.report.charts import (
     NARROW,
     WIDE,
@@ -25,17 +25,16 @@ from reverie.report.charts import (
     similarity_chart,
 )
 from reverie.report.contact_sheet import sheet_numbers
-from reverie.report.drawing import cover
+from reverie.report.injections import injections_section
+from reverie.report.mosaic import mosaic_section
+from reverie.report.page_parts import arm_heading, data_uri, section, table, thumbnail
 from reverie.report.page_style import page_style
-from reverie.report.run import Arm, FrameRecord, Run, evenly
+from reverie.report.run import Run
 from reverie.report.verdict import DASH, Verdict, key_figures, verdict
 
 __all__ = ["render_html"]
 
 STRIP_WIDTH = 160  # pixels: twice the width on the page
-CARD_WIDTH = 160
-MOST_CARDS = 40
-OPEN_CARDS = 6  # the others are folded away
 FILM_BYTES = 1_200_000
 FILM_FRAMES = 160
 FILM_FPS = 10.0
@@ -55,7 +54,8 @@ def render_html(run: Run) -> str:
             _figures(run),
             _film(run),
             _charts(run),
-            _injections(run),
+            injections_section(run),
+            mosaic_section(run),
             _times(run),
             _repeat(run),
         ]
@@ -67,11 +67,6 @@ def render_html(run: Run) -> str:
         f"<title>{escape(told.headline)}</title><style>{page_style()}</style></head>"
         f"<body><main>{body}</main></body></html>\n"
     )
-
-
-def _section(title: str, lead: str, content: str) -> str:
-    """A section; title and lead are our own words, content is HTML."""
-    return f'<section><h2>{title}</h2><p class="lead">{lead}</p>{content}</section>'
 
 
 def _head(run: Run, told: Verdict) -> str:
@@ -87,38 +82,11 @@ def _head(run: Run, told: Verdict) -> str:
 # ----------------------------------------------------------------------------------- pictures
 
 
-def data_uri(data: bytes, kind: str) -> str:
-    """Bytes as an address that holds them."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def _thumbnail(image: Image.Image | None, run: Run, width: int, words: str, style: str = "") -> str:
-    """A picture inside the page; a quiet field of its shape when there is none."""
-    size = (width, max(1, round(width * run.size[1] / run.size[0])))
-    if image is None:
-        return (
-            f'<span class="gone {style}" role="img" aria-label="{words}: not kept" '
-            f'style="aspect-ratio:{size[0]}/{size[1]}"></span>'
-        )
-    buffer = io.BytesIO()
-    small = cover(image, size) if image.width > size[0] else image
-    small.save(buffer, "WEBP", quality=72, method=2)
-    return (
-        f'<img class="{style}" src="{data_uri(buffer.getvalue(), "image/webp")}" alt="{words}" '
-        f'width="{size[0]}" height="{size[1]}">'
-    )
-
-
-def _name(arm: Arm, slot: int, more: str = "") -> str:
-    swatch = f'<span class="swatch arm{slot}"></span>'
-    return f'<h3>{swatch}<span class="title">{escape(arm.title)}</span>{more}</h3>'
-
-
 def _strips(run: Run) -> str:
     numbers = sheet_numbers(run)
     bands = []
     for arm, slot in zip(run.arms, arm_slots(run.arms), strict=True):
-        pictures = [_thumbnail(arm.picture(at), run, STRIP_WIDTH, f"Frame {at}") for at in numbers]
+        pictures = [thumbnail(arm.picture(at), run, STRIP_WIDTH, f"Frame {at}") for at in numbers]
         tiles = "".join(
             f"<li>{picture}{at or 'start'}</li>" for at, picture in zip(numbers, pictures, strict=True)
         )
@@ -127,11 +95,13 @@ def _strips(run: Run) -> str:
         if figure is not None:
             words = f"effective images in {arm.tail}"
             more = f'<span class="figure"><b class="arm{slot}">{figure:.1f}</b> {words}</span>'
-        bands.append(f'<div class="strip">{_name(arm, slot, more)}<ol class="frames">{tiles}</ol></div>')
+        bands.append(
+            f'<div class="strip">{arm_heading(arm, slot, more)}<ol class="frames">{tiles}</ol></div>'
+        )
     lead = "Frames evenly spaced over the run."
     if len(run.arms) > 1 and _same_start(run):
         lead += " Every loop begins with the same picture."
-    return _section("What the loop showed", lead, "".join(bands))
+    return section("What the loop showed", lead, "".join(bands))
 
 
 def _same_start(run: Run) -> bool:
@@ -155,7 +125,7 @@ def _film(run: Run) -> str:
         f'width="{width}" height="{height}"></picture>'
     )
     caption = f"A time lapse of {shown}. A picture is framed for a moment after a memory was injected."
-    return _section(
+    return section(
         "The run in motion",
         "The arms side by side, in step.",
         f'<figure class="film" style="--film:{width * 3 // 2}px">{picture}'
@@ -172,22 +142,11 @@ def _figures(run: Run) -> str:
         cells = "".join(f"<td>{escape(measure.show(value))}</td>" for value in values)
         small = f"<small>{escape(measure.explanation)}</small>" if measure.explanation else ""
         rows.append(f'<tr><th scope="row">{escape(measure.label)}{small}</th>{cells}</tr>')
-    return _section(
+    return section(
         "Key figures",
         "Computed from the pictures alone, by the run's encoder.",
-        _table(run, rows),
+        table(run, rows),
     )
-
-
-def _table(run: Run, rows: Sequence[str]) -> str:
-    """A table with a column an arm."""
-    heads = "".join(
-        f'<th scope="col"><span class="arm{slot}">{escape(arm.title)}</span></th>'
-        for arm, slot in zip(run.arms, arm_slots(run.arms), strict=True)
-    )
-    name = ' class="many"' if len(run.arms) > 2 else ""
-    body = "".join(rows)
-    return f"<table{name}><thead><tr><td></td>{heads}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _charts(run: Run) -> str:
@@ -203,7 +162,7 @@ def _charts(run: Run) -> str:
     ]
     ticks = "Ticks below the axis mark injections; on the similarity line each is a dot."
     lead = ticks if any(arm.injections for arm in run.arms) else "No memory was injected."
-    return _section("Over time", lead, "".join(plots))
+    return section("Over time", lead, "".join(plots) + states_block(run))
 
 
 def _plot(chart: Chart, words: str) -> str:
@@ -225,7 +184,7 @@ def _times(run: Run) -> str:
     if not rows:
         return ""
     lead = f"Median milliseconds a frame. The whole run took {_duration(run.elapsed_s)}."
-    return _section("Time", lead, _table(run, rows))
+    return section("Time", lead, table(run, rows))
 
 
 def _phases(run: Run) -> list[str]:
@@ -238,61 +197,6 @@ def _duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-
-
-# --------------------------------------------------------------------------------- injections
-
-
-def _injections(run: Run) -> str:
-    slots = arm_slots(run.arms)
-    blocks = [
-        _arm_injections(run, arm, slot) for arm, slot in zip(run.arms, slots, strict=True) if arm.injections
-    ]
-    if not blocks:
-        return ""
-    lead = "The frame before, the memory that became the next input, and the frame that came of it."
-    return _section("Injections", lead, "".join(blocks))
-
-
-def _arm_injections(run: Run, arm: Arm, slot: int) -> str:
-    every = arm.injections
-    chosen = [every[at] for at in evenly(0, len(every) - 1, MOST_CARDS)]
-    cards = [_card(run, arm, record) for record in chosen]
-    count = (
-        f"{len(every):,}" if len(chosen) == len(every) else f"{len(chosen)} of {len(every):,}, evenly spaced"
-    )
-    title = _name(arm, slot, f'<span class="fine" style="margin:0">{count}</span>')
-    shown, rest = cards[:OPEN_CARDS], cards[OPEN_CARDS:]
-    folded = f"<details><summary>{len(rest)} more</summary>{_cards(slot, rest)}</details>" if rest else ""
-    return f'<div class="block">{title}{_cards(slot, shown)}{folded}</div>'
-
-
-def _cards(slot: int, cards: Sequence[str]) -> str:
-    return f'<ol class="injections" style="--mark:var(--arm{slot})">{"".join(cards)}</ol>'
-
-
-def _card(run: Run, arm: Arm, record: FrameRecord) -> str:
-    injected = record.injected
-    assert injected is not None  # noqa: S101 - Arm.injections holds only those
-    memory = arm.image(injected.source) if injected.source else None
-    name = escape(injected.cache_id)
-    arrow = '<span aria-hidden="true">→</span>'
-    pictures = arrow.join(
-        [
-            _thumbnail(arm.picture(record.frame), run, CARD_WIDTH, f"Frame {record.frame}"),
-            _thumbnail(memory, run, CARD_WIDTH, f"Memory {name}", "memory"),
-            _thumbnail(arm.picture(record.frame + 1), run, CARD_WIDTH, f"Frame {record.frame + 1}"),
-        ]
-    )
-    after = f"frame {record.frame + 1:,}" if record.frame < arm.last else "not made"
-    names = f"<em>frame {record.frame:,}</em><i></i><em>{name}</em><i></i><em>{after}</em>"
-    near = (
-        f"Similarity {injected.similarity:.2f}" if injected.similarity is not None else "Similarity unknown"
-    )
-    return (
-        f'<li><div class="trio">{pictures}{names}</div><p class="fact">{near}</p>'
-        f"<p>{escape(record.reason)}</p></li>"
-    )
 
 
 # ----------------------------------------------------------------------------------- settings
@@ -309,7 +213,7 @@ def _repeat(run: Run) -> str:
     made = [part for part in (f"reverie {run.reverie}" if run.reverie else "", run.created) if part]
     footer = f"<footer>{escape(' · '.join(made))}</footer>" if made else ""
     return (
-        _section(
+        section(
             "Repeat it",
             "The same command and version make the same frames on the same machine.",
             f'{command}<dl class="settings">{pairs}</dl>',

@@ -20,7 +20,7 @@ from reverie.errors import ImageError, InputError, StorageError
 from reverie.loop.journal import read_journal
 from reverie.pixels import to_image
 
-__all__ = ["Arm", "FrameRecord", "Injected", "Run", "evenly", "load_run"]
+__all__ = ["Arm", "Doing", "FrameRecord", "Injected", "Run", "evenly", "load_run"]
 
 RUN_FILE = "run.json"
 JOURNAL_FILE = "journal.jsonl"
@@ -29,17 +29,32 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """A memory that was put into the loop.
+    """What was put into the loop.
 
     Attributes:
-        cache_id: Which memory.
-        similarity: Cosine to the frame it replaced, in [-1, 1]; None when the journal has none.
+        cache_id: Which memory; empty for a picture that was imagined.
+        similarity: Cosine to the frame it was decided at, in [-1, 1]; None when the journal has none.
         source: Its picture, relative to the arm's folder; the file may be gone. None when unknown.
+        imagined: Whether it is a picture that was never shown before, instead of a memory.
     """
 
     cache_id: str
     similarity: float | None = None
     source: str | None = None
+    imagined: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """What a loop was doing at a frame.
+
+    Attributes:
+        name: In a word or two, as in `reverie.loop.states`; a newer journal may know others.
+        why: One sentence with the numbers; may be empty.
+    """
+
+    name: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +64,10 @@ class FrameRecord:
     Attributes:
         frame: Its number; 1 is the first that the loop made.
         reason: The policy's reason in words; empty when there is none.
-        injected: The memory that the *next* frame starts from; None when the loop went on by itself.
+        injected: What the loop sets out for at this frame; None when it went on by itself.
+        doing: What the loop was doing; None in a journal of before there were states.
+        arrived: Whether the way to what was injected ended at this frame.
+        on_way: Whether the loop is on a way of several frames after it; a cut is none.
         measures: Numbers by name; a measure that was not there yet is left out.
         times_ms: Milliseconds by phase (generate, encode, store, decide).
     """
@@ -57,6 +75,9 @@ class FrameRecord:
     frame: int
     reason: str = ""
     injected: Injected | None = None
+    doing: Doing | None = None
+    arrived: bool = False
+    on_way: bool = False
     measures: Mapping[str, float] = field(default_factory=dict)
     times_ms: Mapping[str, float] = field(default_factory=dict)
 
@@ -103,7 +124,7 @@ class Arm:
 
     @property
     def injections(self) -> tuple[FrameRecord, ...]:
-        """The records after which a memory was injected."""
+        """The records at which the loop set out for a memory, or for something imagined."""
         return tuple(record for record in self.records if record.injected is not None)
 
     def picture(self, number: int) -> Image.Image | None:
@@ -234,6 +255,9 @@ def _record(data: Mapping[str, Any], where: str) -> FrameRecord:
         frame=frame,
         reason=_text(data, "reason", where),
         injected=_injected(data.get("injected"), where),
+        doing=_doing(data.get("loop"), where),
+        arrived=data.get("arrived") is True,
+        on_way=_table(_table(data, "state", where), "way", where).get("leg") is not None,
         measures=_numbers(_table(data, "measures", where)),
         times_ms=_numbers(_table(data, "times_ms", where)),
     )
@@ -248,7 +272,17 @@ def _injected(data: Any, where: str) -> Injected | None:
         cache_id=_text(data, "cache_id", where),
         similarity=_number(data.get("similarity")),
         source=_text(data, "source", where) or None,
+        imagined=data.get("kind") == "imagined",
     )
+
+
+def _doing(data: Any, where: str) -> Doing | None:
+    if data is None:
+        return None
+    if not isinstance(data, dict):
+        raise InputError(f"{where}: 'loop' must be an object or null, got {type(data).__name__}")
+    name = _text(data, "name", where)
+    return Doing(name, _text(data, "why", where)) if name else None
 
 
 def _read(path: Path) -> bytes:

@@ -64,6 +64,11 @@ class Arm:
     needs_seeds: bool = False
     cap: float | None = None
 
+    @property
+    def knows_seeds(self) -> bool:
+        """Whether more seed pictures make it another loop."""
+        return self.memory.remember_seeds
+
     def admission(self) -> Admission | None:
         """A new one of what it admits frames by."""
         if not self.remembers:
@@ -109,8 +114,8 @@ _LISTED = (
         remembers=False,
         needs_seeds=True,
     ),
-    Arm("dream-gen", "LuxiaSL/dream_gen's policy, as it is."),
-    Arm("dream-gen-capped", "The same under our cap.", cap=CAREFUL.cap),
+    Arm("dream-gen", "LuxiaSL/dream_gen's policy, as it is.", memory=_SEEDS),
+    Arm("dream-gen-capped", "The same under our cap.", memory=_SEEDS, cap=CAREFUL.cap),
     Arm(
         "reheat",
         "Ours without memory: on alarm something new is imagined.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -125,6 +125,10 @@ class Trial:
     def name(self) -> str:
         """Of its files."""
         return f"{self.generator}_{self.arm}_{self.pictures:02d}_{self.seed:05d}_{self.frames}"
+
+    def same_loop(self) -> Trial:
+        """The trial whose loop it is: an arm that knows no seed picture is run once for all numbers."""
+        return self if ARMS[self.arm].knows_seeds else replace(self, pictures=0)
 
     def order(self, of: int) -> list[int]:
         """Which of the seed pictures it knows, by number, the start first: the same for every arm."""

@@ -1,7 +1,7 @@
 """Runs a study: every trial in a process of its own choosing, every result a file, and on where it stopped.
 
 A study folder holds ``trials/NAME.json`` and ``trials/NAME.png`` for each loop, and ``models/`` for weights
-that were trained; `reverie study` adds ``study.json`` and ``study.md``.
+that were trained; `reverie study` adds tables, plots, contact sheets and a page beside them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -28,7 +28,7 @@ from reverie.study.design import GENERATORS, Design, Trial
 from reverie.study.judge import ScatteringEncoder
 from reverie.study.trial import run_trial
 
-__all__ = ["Progress", "read_results", "run_study"]
+__all__ = ["Progress", "read_results", "run_study", "strip_path"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Progress:
 
     Attributes:
         trial: What was finished last; None for what was there before.
-        done: Trials that are there.
-        total: Trials in all.
+        done: Loops that are there.
+        total: Loops in all; one may serve several trials, see `reverie.study.design.Trial.same_loop`.
     """
 
     trial: Trial | None
@@ -76,12 +76,13 @@ def run_study(
         (folder / "trials").mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise storage_error(f"make {folder}", exc) from exc
-    left = [trial for trial in trials if not _path(folder, trial).exists()]
-    done = len(trials) - len(left)
+    loops = list(dict.fromkeys(trial.same_loop() for trial in trials))
+    left = [trial for trial in loops if not _path(folder, trial).exists()]
+    done = len(loops) - len(left)
     told = on_progress or (lambda _: None)
-    told(Progress(None, done, len(trials)))
+    told(Progress(None, done, len(loops)))
     for number, trial in enumerate(_run_all(left, folder, processes or os.cpu_count() or 1), start=done + 1):
-        told(Progress(trial, number, len(trials)))
+        told(Progress(trial, number, len(loops)))
     return read_results(folder, trials)
 
 
@@ -115,9 +116,10 @@ def _run_one(trial: Trial, folder: Path) -> Trial:
         result, strip = run_trial(trial, dreamer, _generator(trial.generator, folder), encoder, judge)
     buffer = io.BytesIO()
     strip.save(buffer, format="PNG")
-    path = _path(folder, trial)
-    replace_file(path.with_suffix(".png"), [buffer.getvalue()], durable=False)
-    replace_file(path, [orjson.dumps(result, option=orjson.OPT_INDENT_2), b"\n"], durable=False)
+    replace_file(strip_path(folder, trial), [buffer.getvalue()], durable=False)
+    replace_file(
+        _path(folder, trial), [orjson.dumps(result, option=orjson.OPT_INDENT_2), b"\n"], durable=False
+    )
     return trial
 
 
@@ -135,6 +137,11 @@ def _path(folder: Path, trial: Trial) -> Path:
     return folder / "trials" / f"{trial.name}.json"
 
 
+def strip_path(folder: Path, trial: Trial) -> Path:
+    """Where the strip of this trial's pictures is in the study's folder, when it is there."""
+    return _path(folder, trial.same_loop()).with_suffix(".png")
+
+
 def read_results(folder: Path, trials: Sequence[Trial]) -> list[dict[str, Any]]:
     """The results of these trials, in order; those that are not there are passed over.
 
@@ -144,10 +151,10 @@ def read_results(folder: Path, trials: Sequence[Trial]) -> list[dict[str, Any]]:
     """
     results = []
     for trial in trials:
-        path = _path(folder, trial)
+        path = _path(folder, trial.same_loop())
         try:
             result = orjson.loads(path.read_bytes())
-            results.append({"trial": dict(result["trial"]), "figures": dict(result["figures"])})
+            results.append({"trial": asdict(trial), "figures": dict(result["figures"])})
         except FileNotFoundError:
             continue
         except OSError as exc:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     if len(array) < 2:
         value = float(array.mean()) if len(array) else float("nan")
         return Estimate(value, value, value, len(array))
-    drawn = array[_draws(len(array))].mean(axis=1)
+    drawn = _draws(len(array)) @ array / len(array)
     return Estimate(float(array.mean()), *_interval(drawn), len(array))
 
 
@@ -72,12 +73,17 @@ def compared(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Estimate
     if len(seeds) < 2:
         return Estimate(value, value, value, len(seeds))
     draws = _draws(len(seeds))
-    below = np.maximum(b[draws].mean(axis=1), 1e-12)
-    return Estimate(value, *_interval(a[draws].mean(axis=1) / below), len(seeds))
+    return Estimate(value, *_interval(draws @ a / np.maximum(draws @ b, 1e-12)), len(seeds))
 
 
-def _draws(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    return np.random.default_rng([count, 1]).integers(0, count, (_RESAMPLES, count))
+@lru_cache(maxsize=64)  # a large study asks ten thousand times for the same few counts
+def _draws(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """How often each of ``count`` values is in each of the resamples."""
+    drawn = np.random.default_rng([count, 1]).integers(0, count, (_RESAMPLES, count))
+    often = np.zeros((_RESAMPLES, count))
+    np.add.at(often, (np.arange(_RESAMPLES)[:, None], drawn), 1.0)
+    often.flags.writeable = False
+    return often
 
 
 def _interval(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float]:

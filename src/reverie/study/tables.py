@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 from reverie.study.arms import ARMS
 from reverie.study.bars import Bar, check_bars
 from reverie.study.statistics import Estimate, Group, compared, estimate, grouped
 
-__all__ = ["as_json", "as_markdown"]
+__all__ = ["Link", "as_json", "as_markdown", "bar_cells", "group_cells", "group_title", "ordered"]
+
+Link: TypeAlias = tuple[str, str]
+"""What a picture shows, and its path from where the table stands."""
+
+_Arms: TypeAlias = Mapping[str, Mapping[int, Mapping[str, float]]]
 
 _COLUMNS = (
     ("vendi", "effective images", "{:.1f}"),
@@ -26,12 +31,20 @@ _COLUMNS = (
 )
 
 
-def as_markdown(results: Sequence[Mapping[str, Any]], design: Mapping[str, Any]) -> str:
+def as_markdown(
+    results: Sequence[Mapping[str, Any]],
+    design: Mapping[str, Any],
+    *,
+    overview: Sequence[Link] = (),
+    pictures: Mapping[Group, Sequence[Link]] | None = None,
+) -> str:
     """A table for each generator and number of known pictures, then what memory has to prove.
 
     Args:
         results: As `reverie.study.run.run_study` gives them.
         design: As `reverie.study.design.Design.as_dict` gives it.
+        overview: Pictures to put before the tables.
+        pictures: Pictures to put below the table of a group.
     """
     groups = grouped(results)
     lines = [
@@ -41,32 +54,42 @@ def as_markdown(results: Sequence[Mapping[str, Any]], design: Mapping[str, Any])
         "The same seed is the same start and the same noise for every arm. Means, and for the first three",
         "figures 95 % confidence intervals.",
         "",
+        *_linked(overview),
     ]
-    for group in sorted(groups, key=lambda group: (group[0], -group[1])):
-        lines += _table(group, groups[group])
+    for group in ordered(groups):
+        lines += [f"## {group_title(group)}", "", *_rows(*group_cells(groups[group])), ""]
+        lines += _linked((pictures or {}).get(group, ()))
     bars = check_bars(groups)
     if bars:
         lines += ["## What memory has to prove", "", *_bars(bars)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _table(group: Group, arms: Mapping[str, Mapping[int, Mapping[str, float]]]) -> list[str]:
+def ordered(groups: Mapping[Group, Any]) -> list[Group]:
+    """The groups as they are listed: by generator, those that know most pictures first."""
+    return sorted(groups, key=lambda group: (group[0], -group[1]))
+
+
+def group_title(group: Group) -> str:
+    """Generator and number of known pictures, in words."""
     generator, pictures = group
-    known = (
-        f"{pictures} seed picture{'' if pictures == 1 else 's'} known"
-        if pictures
-        else "no seed picture known"
-    )
+    if not pictures:
+        return f"{generator}, no seed picture known"
+    return f"{generator}, {pictures} seed picture{'' if pictures == 1 else 's'} known"
+
+
+def group_cells(arms: _Arms) -> tuple[list[str], list[list[str]]]:
+    """The table of a group: its heads, and a row for each arm, the arm's name first."""
     heads = ["arm", *(head for _, head, _ in _COLUMNS), "x none", "x control"]
-    lines = [f"## {generator}, {known}", "", _row(heads), _row(["---"] * len(heads))]
+    rows = []
     for name in (each for each in ARMS if each in arms):
         figures = list(arms[name].values())
         cells = [name]
         for place, (figure, _, form) in enumerate(_COLUMNS):
             value = estimate([each[figure] for each in figures])
             cells.append(_with_interval(value, form) if place < 3 else form.format(value.value))
-        lines.append(_row([*cells, _times(arms, name, "none"), _times(arms, name, "control")]))
-    return [*lines, ""]
+        rows.append([*cells, _times(arms, name, "none"), _times(arms, name, "control")])
+    return heads, rows
 
 
 def _with_interval(value: Estimate, form: str) -> str:
@@ -75,7 +98,7 @@ def _with_interval(value: Estimate, form: str) -> str:
     return f"{form.format(value.value)} ({form.format(value.low)} to {form.format(value.high)})"
 
 
-def _times(arms: Mapping[str, Mapping[int, Mapping[str, float]]], name: str, other: str) -> str:
+def _times(arms: _Arms, name: str, other: str) -> str:
     """How many times the other arm's effective images it has, paired."""
     if other not in arms or name == other:
         return ""
@@ -84,21 +107,28 @@ def _times(arms: Mapping[str, Mapping[int, Mapping[str, float]]], name: str, oth
 
 
 def _bars(bars: Sequence[Bar]) -> list[str]:
-    met = sum(bar.met for bar in bars)
-    lines = [f"{met} of {len(bars)} met.", ""]
-    lines += [_row(["what", "generator", "known", "asked", "measured", ""]), _row(["---"] * 6)]
+    heads = ["what", "generator", "known", "asked", "measured", ""]
+    rows = []
     for bar in bars:
-        form = "{:.1%}" if "%" in bar.asked else "{:.3g}"
         generator, pictures = bar.group
-        verdict = "met" if bar.met else "**missed**"
-        lines.append(
-            _row([bar.what, generator, str(pictures), bar.asked, _with_interval(bar.measured, form), verdict])
-        )
-    return lines
+        measured, verdict = bar_cells(bar)
+        bold = verdict if bar.met else f"**{verdict}**"
+        rows.append([bar.what, generator, str(pictures), bar.asked, measured, bold])
+    return [f"{sum(bar.met for bar in bars)} of {len(bars)} met.", "", *_rows(heads, rows)]
 
 
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def bar_cells(bar: Bar) -> tuple[str, str]:
+    """What was measured, and ``met`` or ``missed``."""
+    form = "{:.1%}" if "%" in bar.asked else "{:.3g}"
+    return _with_interval(bar.measured, form), "met" if bar.met else "missed"
+
+
+def _rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
+
+
+def _linked(pictures: Sequence[Link]) -> list[str]:
+    return [line for words, path in pictures for line in (f"![{words}]({path})", "")]
 
 
 def as_json(results: Sequence[Mapping[str, Any]], design: Mapping[str, Any]) -> dict[str, Any]:
