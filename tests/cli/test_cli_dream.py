@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from cli_runs import Run, widest
@@ -22,6 +22,7 @@ from reverie.cli.progress import Board
 from reverie.encoders.clip import ClipEncoder
 from reverie.errors import InputError
 from reverie.loop.dream import ArmDone, DreamResult, DreamSettings
+from reverie.loop.recolour import Correction
 from reverie.protocols import Encoder
 
 DASH = "\N{EN DASH}"
@@ -99,7 +100,7 @@ def test_the_defaults_of_the_contract(fake: FakeDream, reverie: Run) -> None:
         prompt="",
         size=128,
         command="reverie dream --frames 300 --strength 0.5 --seed 0 --policy wander --generator patches "
-        "--encoder descriptor --size 128",
+        "--encoder descriptor --size 128 --colour off",
     )
 
 
@@ -122,6 +123,7 @@ def test_every_option_reaches_the_library(
     ]
     more = ["--out", "runs/one", "--prompt", "夜 [b]", "--size", "64", "--generator", "g"]
     more += ["--encoder", "clip-vit-b32:openvino-fp32", "--model-dir", "my clip", "--threads", "2"]
+    more += ["--colour", "soft"]
     assert reverie("dream", *options, *more, "--no-report").exit_code == 0
     assert fake.settings == DreamSettings(
         out=Path("runs/one"),
@@ -136,11 +138,19 @@ def test_every_option_reaches_the_library(
         threads=2,
         prompt="夜 [b]",
         size=64,
+        colour="soft",
         command="reverie dream --frames 2 --strength 1.0 --seed 7 --policy random --seeds 'my pictures' "
         "--generator g --encoder clip-vit-b32:openvino-fp32 --model-dir 'my clip' --threads 2 "
-        "--prompt '夜 [b]' --size 64",
+        "--prompt '夜 [b]' --size 64 --colour soft",
     )
     assert isinstance(fake.encoder, ClipEncoder)
+
+
+def test_colour_offers_what_there_is(reverie: Run) -> None:
+    """The names of the library, and a wrong one is answered with them."""
+    result = reverie("dream", "--colour", "strong")
+    assert result.exit_code == 2
+    assert "'strong' is not one of " + ", ".join(map(repr, get_args(Correction))) in result.stderr
 
 
 def test_command_line_leaves_the_folder_open() -> None:

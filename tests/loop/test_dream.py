@@ -21,6 +21,7 @@ from reverie.errors import (
 )
 from reverie.loop import arm as arm_module
 from reverie.loop.arm import summary
+from reverie.loop.colour import Span, colours_of
 from reverie.loop.dream import DreamSettings, dream
 from reverie.loop.driver import frame_seed
 from reverie.loop.journal import read_journal
@@ -32,7 +33,7 @@ ARMS = ("without", "with")
 LINE = {
     "frame", "seed", "image", "prompt", "strength", "cache_id", "parents", "policy", "reason", "numbers",
     "injected", "measures", "times_ms", "stored", "weights", "depth", "shown", "towards", "arrived", "state",
-    "loop",
+    "loop", "colour",
 }  # fmt: skip
 FIGURES = {
     "effective_images", "effective_images_last_100", "pairwise", "motifs", "stuck", "hard_cuts", "replay",
@@ -135,6 +136,7 @@ def test_run_json_holds_settings_and_results(tiny, tmp_path):
         "seeds_folder": None,
         "remember_seeds": False,
         "towards": "",
+        "colour": "off",
     }
     assert (record["version"], record["command"], record["finished"]) == (1, "reverie dream", True)
     assert record["elapsed_s"] >= 0
@@ -275,6 +277,40 @@ def test_on_frame_hears_of_every_frame_of_every_arm(tiny, tmp_path):
         assert [done.reason for done in mine] == [line["reason"] for line in lines]
         assert [dict(done.times_ms) for done in mine] == [line["times_ms"] for line in lines]
         assert [done.injected for done in mine] == [line["injected"] is not None for line in lines]
+
+
+def test_both_arms_are_measured_by_the_same_anchors(tiny, tmp_path):
+    """The seed pictures where they are remembered, else the start; in numbers and in words."""
+    seeds = TinyGenerator(size=16).seeds
+    for remembered, anchors in ((True, seeds), (False, seeds[:1])):
+        folder = tmp_path / str(remembered)
+        dream(settings(folder, remember_seeds=remembered, policy="none"))
+        span = Span.of([colours_of(each) for each in anchors])
+        for arm in ARMS:
+            for line in journal_of(folder, arm):
+                drift = span.drift(colours_of(to_pixels(folder / arm / line["image"])))
+                assert line["colour"] == {"drift": drift.words, "corrected": None}
+                assert line["measures"].items() >= drift.measures().items()
+
+
+def test_colour_off_changes_no_frame(tiny, tmp_path):
+    """And the arm without memory is never put right: it has the same frames whatever is asked for."""
+    for how in ("off", "hard"):
+        dream(settings(tmp_path / how, frames=20, colour=how, policy="none"))
+    assert frames_of(tmp_path / "off", "with") == frames_of(tmp_path / "off", "without")
+    assert frames_of(tmp_path / "hard", "without") == frames_of(tmp_path / "off", "without")
+    assert frames_of(tmp_path / "hard", "with") != frames_of(tmp_path / "off", "with")
+    lines = journal_of(tmp_path / "hard", "with")
+    assert any(line["colour"]["corrected"] for line in lines)
+    assert {line["injected"] for line in lines} == {None}
+    assert run_json(tmp_path / "hard")["arms"][1]["injections"] == 0
+
+
+def test_an_unknown_correction_starts_nothing(tiny, tmp_path):
+    """With the names that exist."""
+    with pytest.raises(UnknownNameError, match="'strong'; there are: off, soft, hard"):
+        dream(settings(tmp_path / "run", colour="strong"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_built_in_parts_dream(tmp_path):

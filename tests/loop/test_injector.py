@@ -71,7 +71,8 @@ def test_the_policy_sees_the_monitors_measures(memory):
         measures = monitor.observe(seen.embedding)
         measured = {name: value for name, value in measures.items() if value is not None}
         assert seen.measures.items() >= measured.items()
-        assert seen.measures.keys() - {"since_alarm"} == measured.keys() | {"alarm", "alarms"}
+        colours = {"colour_drift", "lightness", "tint_a", "tint_b", "contrast", "saturation"}
+        assert seen.measures.keys() - {"since_alarm"} == measured.keys() | {"alarm", "alarms"} | colours
     assert "step" not in policy.observations[0].measures
     assert {"step", "pairwise", "effective_images", "novelty"} <= policy.observations[-1].measures.keys()
 

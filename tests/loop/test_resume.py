@@ -95,6 +95,24 @@ def test_the_way_and_what_was_imagined_are_gone_on_with(ask):
     assert everything(asked.out) == everything(whole.out)
 
 
+@pytest.mark.parametrize(("colour", "policy"), [("soft", "spec"), ("hard", "wander")])
+def test_corrections_of_colour_are_gone_on_with(ask, colour, policy):
+    """Stopped at nearly every frame; only the arm with memory is put right, both are measured."""
+    given = {"policy": policy, "colour": colour, "remember_seeds": False, "frames": 30, "strength": 0.7}
+    whole = ask("whole", **given)
+    dream(whole)
+    asked = ask("stopped", **given)
+    result = dream(asked, stop_after(1))
+    while not result.finished:
+        result = resume(asked.out, on_frame=stop_after(3))
+    assert everything(asked.out) == everything(whole.out)
+    without, with_memory = (
+        [line["colour"]["corrected"] for line in everything(whole.out)[arm]] for arm in ("without", "with")
+    )
+    assert set(without) == {None}
+    assert any(f"put right ({colour})" in (each or "") for each in with_memory)
+
+
 def test_a_run_can_be_made_longer(ask):
     """A finished run goes on to more frames, as if more had been asked for at once."""
     dream(ask("long"))

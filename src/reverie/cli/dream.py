@@ -79,6 +79,13 @@ __all__ = ["dream"]
     help="What to tend to: a text or a picture, for policies that ask.",
 )
 @click.option(
+    "--colour",
+    type=click.Choice(["off", "soft", "hard"]),
+    default="off",
+    show_default=True,
+    help="Take colour drift back in the loop with memory: a part of it at every frame, or all.",
+)
+@click.option(
     "--resume",
     type=click.Path(path_type=Path),
     metavar="DIR",

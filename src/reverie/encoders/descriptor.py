@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reverie.errors import ReverieError
+from reverie.oklab import to_oklab
 from reverie.pixels import Pixels, to_pixels
 from reverie.vectors import Vectors
 
@@ -68,42 +69,12 @@ _ROUGHNESS_FLOOR = 0.005
 # ------------------------------------------------------------------------- pixels to Oklab
 
 
-def _linear_light() -> Floats:
-    level = np.arange(256) / 255
-    return np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
-
-
-_LINEAR = _linear_light()  # sRGB byte to linear light
-_RGB_TO_CONES = np.array(
-    [
-        [0.4122214708, 0.5363325363, 0.0514459929],
-        [0.2119034982, 0.6806995451, 0.1073969566],
-        [0.0883024619, 0.2817188376, 0.6299787005],
-    ],
-)
-_CONES_TO_LAB = np.array(
-    [
-        [0.2104542553, 0.7936177850, -0.0040720468],
-        [1.9779984951, -2.4285922050, 0.4505937099],
-        [0.0259040371, 0.7827717662, -0.8086757660],
-    ],
-)
-
-
-def _mix(matrix: Floats, planes: Floats) -> Floats:
-    mixed: Floats = matrix[:, 0, None] * planes[0]
-    mixed += matrix[:, 1, None] * planes[1]
-    mixed += matrix[:, 2, None] * planes[2]
-    return mixed
-
-
 def _oklab(frame: Pixels) -> Floats:
     """``(3, 64, 64)``: L, a, b of a frame of any size."""
     # Averaging whole pixels down to twice the size first is nearly three times faster than one
     # exact box filter; on sizes that do not divide, it moves a vector less than recompression.
     small = Image.fromarray(frame).resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=2.0)
-    planes = _LINEAR.take(np.asarray(small).reshape(_PIXELS, 3).T)
-    return _mix(_CONES_TO_LAB, np.cbrt(_mix(_RGB_TO_CONES, planes))).reshape(3, _SIDE, _SIDE)
+    return to_oklab(np.asarray(small).reshape(_PIXELS, 3).T).reshape(3, _SIDE, _SIDE)
 
 
 # -------------------------------------------------------------------------- soft histograms

@@ -7,7 +7,7 @@ gets next.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from reverie.entry import CacheEntry
 from reverie.loop.step_cap import Encode, Shown, capped
-from reverie.loop.transition import Transition, TransitionSettings
+from reverie.loop.transition import Transition, TransitionSettings, blend
 from reverie.pixels import Pixels
 from reverie.protocols import LatentSpace
 from reverie.vectors import Embedding, Vectors
@@ -73,6 +73,7 @@ class Actuator:
         stops: Where the loop is going, the next stop first; empty while it goes where it likes.
         started: The frame at which that was decided.
         step: Frames made on the way, the one that is made next included.
+        corrected: What is shown with its colours put right, where that is the next input.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Actuator:
         self.stops: list[Target] = []
         self.started = 0
         self.step = 0
+        self.corrected: Pixels | None = None
         self._encode = encode
         self._latents = latents
         self._seed = 0
@@ -121,19 +123,25 @@ class Actuator:
         made = (pixels, embedding)
         if before is None or again is None:
             return capped(before, made, self.settings.cap, self._encode)
-        leg, shown = self._leg, before[0]
         return capped(
             before,
             made,
             self.settings.cap,
             self._encode,
             again=lambda source, calm: again(source, calm=calm),
-            inputs=None if leg is None else lambda share: leg.input(shown, share),
+            inputs=self._inputs(before[0]),
         )
+
+    def _inputs(self, shown: Pixels) -> Callable[[float], Pixels] | None:
+        """The input with a share in [0, 1] of what was new in it; None when that was the frame shown."""
+        leg, right = self._leg, self.corrected
+        if leg is not None:
+            return lambda share: leg.input(shown, share)
+        return None if right is None else lambda share: blend(shown, right, share)
 
     def took(self, shown: Shown) -> Target | None:
         """Take note of what is shown; gives the target when this is the end of the way to it."""
-        self.shown = (shown.pixels, shown.embedding)
+        self.shown, self.corrected = (shown.pixels, shown.embedding), None
         leg = self._leg
         if leg is None:
             return None
@@ -185,7 +193,7 @@ class Actuator:
         self, state: Mapping[str, Any], stops: Sequence[Target], shown: tuple[Pixels, Embedding] | None
     ) -> None:
         """Go on from what `state` gave, with the stops and what was shown at that time."""
-        self.shown, self.stops = shown, list(stops)
+        self.shown, self.stops, self.corrected = shown, list(stops), None
         self.started, self.step, self._seed = state["started"], state["step"], state["seed"]
         self._leg = None
         if state["leg"] is not None:

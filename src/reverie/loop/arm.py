@@ -22,7 +22,7 @@ from reverie.loop.driver import FrameDone
 from reverie.loop.injector import Injector
 from reverie.loop.journal import Journal, read_journal
 from reverie.loop.lineage import Lineage
-from reverie.loop.observed import Relived
+from reverie.loop.observed import Observed, Relived
 from reverie.loop.spectator import Spectator
 from reverie.memory import ImageMemory
 from reverie.pixels import Pixels, to_pixels
@@ -152,6 +152,7 @@ class Arm:
                 "arrived": observed.arrived,
                 "shown": _shown(done),
                 "loop": None if observed.state is None else asdict(observed.state),
+                "colour": _colour(observed),
                 "measures": observed.measures,
                 "times_ms": done.times_ms,
                 "state": self.observer.state(),
@@ -215,6 +216,7 @@ class Arm:
             self._count(embedding, number, bool(line["injected"]), line["cache_id"])
         shown = to_pixels(self.folder / frame_name(self.frames))
         if isinstance(self.observer, Spectator):
+            self.observer.restore(lines[-1]["state"])
             return shown
         self.observer.adopt(self._unrecorded(self.observer.memory))
         return self.observer.restore(lines[-1]["state"], shown, self._imagined(lines))
@@ -270,6 +272,12 @@ class Arm:
 def _shown(done: FrameDone) -> dict[str, Any] | None:
     shown = done.observed.shown
     return None if shown is None else {"how": shown.how, "share": shown.share, "made": shown.made}
+
+
+def _colour(observed: Observed) -> dict[str, Any] | None:
+    """Colour drift in words, and why the next input was put right."""
+    drift = observed.colour
+    return None if drift is None else {"drift": drift.words, "corrected": observed.corrected or None}
 
 
 def _relived(line: Mapping[str, Any], embedding: Embedding) -> Relived:

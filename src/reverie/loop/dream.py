@@ -35,6 +35,7 @@ from reverie.loop.driver import DreamLoop
 from reverie.loop.injector import Injector
 from reverie.loop.journal import read_journal
 from reverie.loop.presets import memory_settings
+from reverie.loop.recolour import check_correction
 from reverie.loop.spectator import Spectator
 from reverie.memory import ImageMemory
 from reverie.pixels import Pixels, fit
@@ -66,6 +67,8 @@ class DreamSettings:
         remember_seeds: Put the seed pictures into memory, pinned, before the first frame; None for what
             suits the policy.
         towards: A text, or the path of a picture, that the loop is to tend to, for policies that ask.
+        colour: What is done about colour drift in the arm with memory: ``off``, ``soft`` or ``hard``. Both
+            arms are measured against the pinned seed pictures, or the start where none are remembered.
         command: The command line that was typed, for the record.
     """
 
@@ -83,6 +86,7 @@ class DreamSettings:
     size: int = 128
     remember_seeds: bool | None = None
     towards: str = ""
+    colour: str = "off"
     command: str = ""
 
 
@@ -141,7 +145,7 @@ def dream(
     Raises:
         InputError: Settings out of range, the folder is not empty, or there is nothing to start from.
         ImageError: A seed picture is broken.
-        UnknownNameError: No such policy, generator or encoder.
+        UnknownNameError: No such policy, generator, encoder or colour correction.
         MissingDependencyError: One of them is not installed.
         ModelError: The encoder's model is not here and cannot be fetched, or is damaged.
         GenerationError: The generator failed; what was made before it is there.
@@ -256,6 +260,7 @@ def _check(settings: DreamSettings) -> None:
     if settings.seed < 0:
         raise InputError(f"seed must be 0 or more, got {settings.seed}")
     registry.load("policies", settings.policy)
+    check_correction(settings.colour)
 
 
 def _check_empty(out: Path) -> None:
@@ -300,15 +305,19 @@ class _Run:
         folder = settings.out / "with"
         self._memory, self._remembers_seeds = _memory(settings, len(generator.seeds), encoder, folder)
         latents = generator if isinstance(generator, LatentSpace) else None
+        anchors = list(generator.seeds) if self._remembers_seeds else [_start(settings, generator)]
         injector = Injector(
             self._memory,
             settings.policy,
             seed=settings.seed,
             towards=settings.towards or None,
             latents=latents,
+            colour=settings.colour,
+            anchors=anchors,
         )
+        spectator = Spectator(encoder, anchors=anchors)
         self._arms = [
-            Arm("without", "Without memory", settings.out / "without", Spectator(encoder)),
+            Arm("without", "Without memory", settings.out / "without", spectator),
             Arm("with", "With memory", folder, injector),
         ]
 

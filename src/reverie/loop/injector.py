@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,9 +23,11 @@ from PIL import Image
 from reverie import registry
 from reverie.errors import EntryNotFoundError, ImageError, InputError, StorageError, UnsafePathError
 from reverie.loop.actuator import Actuator, Again, Target, imagine
+from reverie.loop.colour_keeper import ColourKeeper
 from reverie.loop.lineage import Lineage, mixed
 from reverie.loop.monitor import Measures
 from reverie.loop.observed import Injection, Kind, Observed, Relived
+from reverie.loop.recolour import Corrected
 from reverie.loop.scale import unrelated_cosine
 from reverie.loop.spectator import Watch
 from reverie.loop.step_cap import Shown
@@ -53,13 +55,19 @@ class Injector:
         towards: What the loop is to tend to, for policies that ask for it: a picture, a vector or, with an
             encoder that reads, a text.
         latents: The generator's latents, for a policy that blends there.
+        colour: What is done about colour drift: ``off`` only measures it; ``soft`` takes back a fifth of it
+            at every frame, ``hard`` all of it, in the next input where the loop goes on from its own frame.
+            What is shown and kept stays as the generator made it.
+        anchors: Pictures whose colours the loop is to keep; where none are given those that are pinned, and
+            where none are, the first frame.
         **options: Arguments of a policy given by name, such as ``interval``.
 
     Attributes:
         last: The frame observed last, with all numbers; None before the first.
 
     Raises:
-        UnknownNameError: No policy of that name.
+        UnknownNameError: No policy, or no colour correction, of that name.
+        ImageError: An anchor cannot be used.
         InputError: Options of a policy that was not given by name, or a text for an encoder that knows
             pictures only.
     """
@@ -72,6 +80,8 @@ class Injector:
         seed: int = 0,
         towards: ImageLike | Embedding | None = None,
         latents: LatentSpace | None = None,
+        colour: str = "off",
+        anchors: Sequence[ImageLike] = (),
         **options: Any,
     ) -> None:
         if options and not isinstance(policy, str):
@@ -84,6 +94,7 @@ class Injector:
         self._watch = Watch(memory.matcher)
         transition = getattr(self._policy, "transition", None) or TransitionSettings()
         self._actuator = Actuator(transition, self._watch.encode_batch, latents)
+        self._colour = ColourKeeper(colour, anchors, memory)
         self._towards = None if towards is None else memory.matcher.vector_of(towards)
         self._past: deque[PastInjection] = deque(maxlen=_PAST)
         self._kept: dict[str, int] = {}
@@ -137,7 +148,8 @@ class Injector:
             kept = None
             if not on_way and shown.how != "blend":
                 kept = self._keep(picture, shown.embedding, lineage, prompt, generation_params)
-        measures = watch.count(shown.embedding)
+        colour = self._colour.observe(shown.pixels)
+        measures = {**watch.count(shown.embedding), **colour.measures()}
         cache_id = None if kept is None else kept.cache_id
         arrived = self._note(shown, cache_id, lineage)
         with watch.timed("decide"):
@@ -158,6 +170,8 @@ class Injector:
             self._cut or (actuator.stops[-1] if actuator.stops else None),
             arrived,
             watch.states.last,
+            colour,
+            injection.reason if injection is not None and injection.kind == "corrected" else "",
         )
         return injection
 
@@ -177,6 +191,7 @@ class Injector:
             "stops": [_stop(each) for each in stops],
             "eviction": self.memory.cache.eviction_state(),
             "admission": {} if admission is None else admission.state(),
+            "colour": self._colour.state(),
         }
 
     def relive(self, frame: Relived) -> None:
@@ -209,6 +224,7 @@ class Injector:
         """
         self._rng.bit_generator.state = _rng_from(state["rng"])
         self._unrelated = state["unrelated"]
+        self._colour.restore(state.get("colour", {}))
         if self.memory.admission is not None:
             self.memory.admission.restore(state["admission"])
         there = set(self.memory.embeddings().ids)
@@ -222,7 +238,10 @@ class Injector:
             self._source = self._lineage_of(self._cut, self._lineage)
             return self._cut.pixels
         source = self._actuator.input()
-        return shown if source is None else source
+        if source is not None:
+            return source
+        right = self._put_right(shown)
+        return shown if right is None else right.pixels
 
     def _stop_again(self, stop: Mapping[str, Any], shown: Pixels, imagined: Pixels | None) -> Target:
         reason, similarity = stop["reason"], stop["similarity"]
@@ -392,12 +411,21 @@ class Injector:
         source = actuator.input()
         if source is not None:
             return _injection(actuator.stops[-1], source, actuator.step, frame)
+        right = self._put_right(shown.pixels)
+        if right is not None:
+            return Injection(_like(frame, right.pixels), None, 1.0, right.reason, "corrected", 0)
         if shown.how == "frame":
             return None
         reason = (
             f"the frame was more than {actuator.settings.cap:g} from the one before: {_NEARER[shown.how]}"
         )
         return Injection(_like(frame, shown.pixels), None, 1.0, reason, "shown", 0)
+
+    def _put_right(self, shown: Pixels) -> Corrected | None:
+        """What is shown as the loop is to go on from it; None where its colours are as they should be."""
+        right = self._colour.corrected(shown)
+        self._actuator.corrected = None if right is None else right.pixels
+        return right
 
 
 _NEARER = {

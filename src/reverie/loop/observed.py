@@ -10,6 +10,7 @@ from PIL import Image
 
 from reverie.entry import CacheEntry
 from reverie.loop.actuator import Target
+from reverie.loop.colour import Drift
 from reverie.loop.lineage import Lineage
 from reverie.loop.monitor import Measures
 from reverie.loop.states import State
@@ -20,7 +21,7 @@ from reverie.vectors import Embedding
 
 __all__ = ["Injection", "Kind", "Observed", "Relived"]
 
-Kind: TypeAlias = Literal["memory", "imagined", "shown"]
+Kind: TypeAlias = Literal["memory", "imagined", "shown", "corrected"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,9 +34,10 @@ class Injection:
         entry: The memory that it is, or is on the way to; None when there is none.
         similarity: Its cosine to the frame at which it was decided, in [-1, 1].
         reason: Why, in words.
-        kind: ``memory``, ``imagined`` (a picture that was never shown), or ``shown`` (no memory: the frame
-            was too far from the one before, so that something nearer is shown and gone on from).
-        step: Of the way to the memory, 1 for the first; 0 for ``shown``.
+        kind: ``memory``, ``imagined`` (a picture that was never shown), ``shown`` (no memory: the frame
+            was too far from the one before, so that something nearer is shown and gone on from), or
+            ``corrected`` (no memory: what is shown, with its colours put right).
+        step: Of the way to the memory, 1 for the first; 0 for ``shown`` and ``corrected``.
     """
 
     image: Image.Image | Pixels
@@ -53,7 +55,7 @@ class Observed:
     Attributes:
         frame: Its number, 1 for the first.
         embedding: Its unit vector, as it is shown.
-        measures: What the monitor says.
+        measures: What the monitor says, and the colours.
         decision: What the policy wanted, and why.
         cache_id: Its id in memory; None when it was not kept.
         parents: Ids of the memories it was made from.
@@ -65,6 +67,8 @@ class Observed:
         target: Where the loop is going from here; None while it goes where it likes.
         arrived: Whether it came to the end of its way at this frame.
         state: What the loop is doing, in words.
+        colour: How far its colours are outside of what the anchors span, as it is shown.
+        corrected: Why its colours are put right in the next input, in words; empty where they are not.
     """
 
     frame: int
@@ -81,6 +85,8 @@ class Observed:
     target: Target | None = None
     arrived: bool = False
     state: State | None = None
+    colour: Drift | None = None
+    corrected: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,6 +11,7 @@ from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.loop.actuator import Again
 from reverie.loop.alarm import Alarm
 from reverie.loop.calibration import Calibration
+from reverie.loop.colour_keeper import ColourKeeper
 from reverie.loop.monitor import Measures, Monitor
 from reverie.loop.observed import Injection, Observed, Relived
 from reverie.loop.states import States
@@ -78,15 +79,21 @@ class Spectator:
 
     Args:
         encoder: An `Encoder` or a registered name.
+        anchors: Pictures that its colours are measured against; where none are given, the first frame.
 
     Attributes:
         last: The frame observed last; None before the first.
+
+    Raises:
+        UnknownNameError: No encoder of that name.
+        ImageError: An anchor cannot be used.
     """
 
     policy_name = "none"
 
-    def __init__(self, encoder: str | Encoder = "descriptor") -> None:
+    def __init__(self, encoder: str | Encoder = "descriptor", *, anchors: Sequence[ImageLike] = ()) -> None:
         self._watch = Watch(AestheticMatcher(encoder))
+        self._colour = ColourKeeper(anchors=anchors)
         self.last: Observed | None = None
 
     def observe(
@@ -102,8 +109,10 @@ class Spectator:
         Raises:
             ImageError: The frame cannot be used; it was not counted.
         """
-        embedding = self._watch.encode(to_pixels(frame))
-        measures = self._watch.count(embedding)
+        pixels = to_pixels(frame)
+        embedding = self._watch.encode(pixels)
+        colour = self._colour.observe(pixels)
+        measures = {**self._watch.count(embedding), **colour.measures()}
         decision = Decision(None, "no memory: frames are only watched")
         self.last = Observed(
             self._watch.frame,
@@ -112,6 +121,7 @@ class Spectator:
             decision,
             times_ms=dict(self._watch.times_ms),
             state=self._watch.states.last,
+            colour=colour,
         )
         return None
 
@@ -120,5 +130,9 @@ class Spectator:
         self._watch.count(frame.embedding)
 
     def state(self) -> dict[str, Any]:
-        """Nothing: its frames say it all."""
-        return {}
+        """What `restore` needs besides the frames themselves; as JSON can hold it."""
+        return {"colour": self._colour.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on after the frames that were relived, with what `state` gave after the last of them."""
+        self._colour.restore(state.get("colour", {}))
