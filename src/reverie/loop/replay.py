@@ -41,6 +41,7 @@ __all__ = [
     "Replay",
     "ReplaySettings",
     "check_folder",
+    "make_policy",
     "open_recording",
     "promised_alarms",
     "recorded_figures",
@@ -174,7 +175,7 @@ def replay(recording: Recording, settings: ReplaySettings) -> Replay:
     keeps = settings.memory or suits(recording, settings.policy)
     seeds = len(recording.seeds) if keeps.remember_seeds else 0
     settings = _filled_in(recording, settings, keeps, seeds)
-    policy = _policy(settings)
+    policy = make_policy(settings)
     with (
         threadpool_limits(limits=1, user_api="blas"),  # as in a dream: the same bits
         tempfile.TemporaryDirectory(prefix="reverie-replay-") as folder,
@@ -201,7 +202,13 @@ def replay(recording: Recording, settings: ReplaySettings) -> Replay:
     )
 
 
-def _policy(settings: ReplaySettings) -> InjectionPolicy:
+def make_policy(settings: ReplaySettings) -> InjectionPolicy:
+    """The policy that the settings name, with its options.
+
+    Raises:
+        UnknownNameError: No policy of that name.
+        InputError: It has no such option, or a value is of a wrong type or out of its range.
+    """
     try:
         policy: InjectionPolicy = registry.create("policies", settings.policy, **settings.options)
     except TypeError as exc:  # a text where a number is expected
