@@ -123,6 +123,27 @@ def test_before_an_injection_the_loop_without_memory_is_the_same_loop(ask):
     assert again.exact_to == wanted.frame
 
 
+@pytest.mark.parametrize("arm", ["with", "without"])
+@pytest.mark.parametrize(
+    ("policy", "changes"), [("gentle", {}), ("restless", {}), ("spec", {"frames": 84}), ("wander", {})]
+)
+def test_up_to_where_it_is_exact_it_is_what_really_happens(ask, arm, policy, changes):
+    """A run with that policy has the same frames up to there, and does with them what the replay says."""
+    recording = open_recording(ask("wander"), arm)
+    again = replay(recording, ReplaySettings(policy))
+    real = ask(policy, **changes) / "with"
+    lines = read_journal(real / "journal.jsonl")[: again.exact_to]
+    assert len(lines) == again.exact_to > 0
+    for line, frame in zip(lines, again.frames, strict=False):
+        assert (frame.stored, frame.reason, frame.wants) == (
+            line["stored"],
+            line["reason"],
+            line["injected"] is not None,
+        )
+        assert frame.target == (line["injected"] and line["injected"]["source"])
+        assert (real / line["image"]).read_bytes() == (recording.folder / line["image"]).read_bytes()
+
+
 def test_nothing_that_was_recorded_is_touched(ask, tmp_path):
     """Not a byte, and no file more, whatever is replayed and written."""
     folder = ask("wander")
