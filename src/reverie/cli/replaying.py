@@ -132,7 +132,7 @@ _COLUMNS = [
 
 _LEGEND = [
     ("images", "effective images (Vendi score) of the memory in the end"),
-    ("alarms", "how often the policy's own alarm went on, and the frame at which it first did"),
+    ("alarms", "times that the policy's own alarm went on; first: at which frame"),
     ("wanted", "injections that the policy wanted"),
     ("agrees", "frames with which it did what was recorded"),
     ("exact", "the frame up to which its own loop would have been this one"),
@@ -166,13 +166,9 @@ def _wishes(replays: Sequence[Replay]) -> None:
         _wish_table([Column(title, right=True)], [([str(each.frame)], each) for each in wanting[:_SHOWN]])
         if len(wanting) > _SHOWN:
             say(f"and {len(wanting) - _SHOWN} more; --out DIR writes every frame with its reason")
+            say()
     else:
         _wish_table([Column("first wanted by"), Column("frame", right=True)], _first_wishes(replays))
-    if any(frame.imagines for each in replays for frame in _wanting(each)):
-        say()
-        show(_OR_NEW)
-    if any(map(_wanting, replays)):
-        say()
 
 
 _OR_NEW = (
@@ -193,9 +189,13 @@ def _first_wishes(replays: Sequence[Replay]) -> list[tuple[list[str], Witnessed]
 
 
 def _wish_table(columns: Sequence[Column], rows: Sequence[tuple[list[str], Witnessed]]) -> None:
+    """What was wanted, where anything was, and a word on what could not be known of it."""
     cells = [[*first, _picture(frame), frame.reason] for first, frame in rows]
     if cells:
         print_table([*columns, Column("picture"), Column("why", wraps=True)], cells)
+        say()
+    if any(frame.imagines for _, frame in rows):
+        show(_OR_NEW, "")
 
 
 def _wanting(one: Replay) -> list[Witnessed]:
