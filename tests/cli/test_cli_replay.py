@@ -70,6 +70,16 @@ def test_a_single_policy_says_what_it_wanted_and_why(run: Path, reverie: Run) ->
     assert "the last frames are alike" in " ".join(done.stdout.split())
 
 
+def test_a_dozen_injections_are_listed(run: Path, reverie: Run) -> None:
+    """And how many more there are."""
+    options = ["--policy", "restless", "--option", "frames=1", "--option", "on=-0.9", "--option", "off=-1"]
+    text = reverie("replay", "run", "--arm", "without", *options).stdout
+    table = text.partition("restless wanted")[2].splitlines()
+    assert len([line for line in table if line[:15].strip().isdigit()]) == 12
+    wanted = int(row(text, "restless  ")[5])
+    assert f"and {wanted - 12} more; --out DIR writes every frame with its reason" in table
+
+
 def test_several_evictions_side_by_side(run: Path, reverie: Run) -> None:
     """Each policy with each, in places as few as are asked for."""
     options = ["--policy", "none", "--eviction", "oldest", "--eviction", "rke", "--max-size", "8"]

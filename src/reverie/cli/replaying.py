@@ -163,10 +163,8 @@ def _wishes(replays: Sequence[Replay]) -> None:
     """The first injection of each policy; of a single one, the first dozen."""
     if len(replays) == 1:
         title, wanting = f"{replays[0].name} wanted", _wanting(replays[0])
-        _wish_table([Column(title, right=True)], [([str(each.frame)], each) for each in wanting[:_SHOWN]])
-        if len(wanting) > _SHOWN:
-            say(f"and {len(wanting) - _SHOWN} more; --out DIR writes every frame with its reason")
-            say()
+        rows = [([str(each.frame)], each) for each in wanting[:_SHOWN]]
+        _wish_table([Column(title, right=True)], rows, len(wanting) - len(rows))
     else:
         _wish_table([Column("first wanted by"), Column("frame", right=True)], _first_wishes(replays))
 
@@ -188,11 +186,15 @@ def _first_wishes(replays: Sequence[Replay]) -> list[tuple[list[str], Witnessed]
     return list(found.values())
 
 
-def _wish_table(columns: Sequence[Column], rows: Sequence[tuple[list[str], Witnessed]]) -> None:
+def _wish_table(
+    columns: Sequence[Column], rows: Sequence[tuple[list[str], Witnessed]], left: int = 0
+) -> None:
     """What was wanted, where anything was, and a word on what could not be known of it."""
     cells = [[*first, _picture(frame), frame.reason] for first, frame in rows]
     if cells:
         print_table([*columns, Column("picture"), Column("why", wraps=True)], cells)
+        if left:
+            say(f"and {left} more; --out DIR writes every frame with its reason")
         say()
     if any(frame.imagines for _, frame in rows):
         show(_OR_NEW, "")
