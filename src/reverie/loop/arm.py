@@ -254,7 +254,9 @@ class Arm:
 
 def _shown(done: FrameDone) -> dict[str, Any] | None:
     shown = done.observed.shown
-    return None if shown is None else {"how": shown.how, "share": shown.share, "made": shown.made}
+    if shown is None:
+        return None
+    return {"how": shown.how, "share": shown.share, "made": shown.made, "taken": shown.taken}
 
 
 def _colour(observed: Observed) -> dict[str, Any] | None:

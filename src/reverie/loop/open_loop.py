@@ -207,7 +207,7 @@ class OpenLoop(Injector):
 
     def _show(self, pixels: Pixels, embedding: Embedding, again: Again | None) -> Shown:  # noqa: ARG002
         recorded = self._now.recorded
-        return Shown(pixels, embedding, recorded.how, recorded.share, recorded.made)
+        return Shown(pixels, embedding, recorded.how, recorded.share, recorded.made, recorded.taken)
 
     def _descent(self, shown: Shown) -> Lineage:  # noqa: ARG002
         return Lineage(depth=self._now.recorded.depth)

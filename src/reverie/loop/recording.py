@@ -134,6 +134,7 @@ class RecordedFrame:
         how: What was shown: the ``frame`` as it was made, or something nearer to the one before.
         share: Of the input, the strength or the blend; 1 for the frame itself.
         made: How many more frames the generator made for it.
+        taken: How much of what was new in the frame's input is in its own, in [0, 1].
         depth: Generations between it and a picture from outside.
         tried: Whether something was imagined at it, taken or not.
         reason: The policy's reason.
@@ -148,6 +149,7 @@ class RecordedFrame:
     how: How = "frame"
     share: float = 1.0
     made: int = 0
+    taken: float = 1.0
     depth: float = 0.0
     tried: bool = False
     reason: str = ""
@@ -384,10 +386,19 @@ def _frame(line: Mapping[str, Any], number: int, journal: Path) -> RecordedFrame
         how=cast("How", how),
         share=1.0 if share is None else float(share),
         made=int(_of(shown, "made", (int, float), where) or 0),
+        taken=_taken(shown, how, where),
         depth=float(depth or 0.0),
         tried="imagined" in numbers,
         reason=_of(line, "reason", str, where) or "",
     )
+
+
+def _taken(shown: Mapping[str, Any], how: str, where: str) -> float:
+    """Journals of before it was in them: a calmer frame was made from the frame before alone."""
+    taken = _of(shown, "taken", (int, float), where)
+    if taken is None:
+        taken = 0.0 if how == "calm" else _of(shown, "share", (int, float), where)
+    return 1.0 if taken is None else float(taken)
 
 
 def _of(table: Mapping[str, Any], key: str, kind: Any, where: str) -> Any:
