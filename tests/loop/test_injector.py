@@ -9,6 +9,8 @@ from reverie import ImageMemory, Injector
 from reverie.encoders.descriptor import DescriptorEncoder
 from reverie.errors import (
     CacheFullError,
+    EmbeddingError,
+    EncoderMismatchError,
     ImageError,
     InputError,
     ParamsError,
@@ -18,6 +20,7 @@ from reverie.errors import (
 from reverie.loop.monitor import Monitor
 from reverie.loop.spectator import Spectator
 from reverie.pixels import fit
+from reverie.vectors import as_embedding
 
 
 def first(observation):
@@ -47,6 +50,19 @@ def test_a_frame_is_encoded_then_added_then_decided_about(memory, monkeypatch):
     note(policy, "decide", "decide")
     observe(Injector(memory, policy), 3)
     assert done == ["encode", "add", "decide"] * 3
+
+
+def test_a_vector_that_is_there_is_not_made_again(memory, monkeypatch):
+    """It is taken, once it is of this memory's encoder; a frame with any other was not counted."""
+    injector, vector = Injector(memory, Script()), memory.matcher.encode_image(scene(1))
+    monkeypatch.setattr(memory.matcher, "encode_image", None)
+    injector.observe(scene(1), embedding=vector)
+    assert injector.last.embedding.tobytes() == vector.tobytes()
+    with pytest.raises(EncoderMismatchError, match="other-v1"):
+        injector.observe(scene(2), embedding=as_embedding(vector, encoder="other-v1"))
+    with pytest.raises(EmbeddingError, match="12"):
+        injector.observe(scene(2), embedding=np.ones(3))
+    assert (injector.last.frame, len(memory)) == (1, 1)
 
 
 def test_the_policy_sees_the_current_frame_among_the_memories(memory):

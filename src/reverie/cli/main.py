@@ -142,6 +142,7 @@ def _epilog() -> str:
     cls=RootGroup,
     homes={
         "dream": "reverie.cli.dream:dream",
+        "replay": "reverie.cli.replay:replay",
         "study": "reverie.cli.study:study",
         "report": "reverie.cli.report:report",
         "cache": "reverie.cli.cache:cache",

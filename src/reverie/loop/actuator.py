@@ -147,7 +147,7 @@ class Actuator:
             return None
         leg.took(0.0 if shown.how == "blend" else shown.taken)
         fits = leg.target.shape == shown.pixels.shape
-        if fits and not leg.over(shown.embedding):
+        if fits and not self._over(leg, shown):
             leg.advance()
             self.step += 1
             return None
@@ -157,6 +157,10 @@ class Actuator:
             return None
         self.stops, self._leg, self.step = [], None, 0
         return passed
+
+    def _over(self, leg: Transition, shown: Shown) -> bool:
+        """Whether the way to the next stop ends with this frame."""
+        return leg.over(shown.embedding)
 
     def begin(self, stops: Sequence[Target], frame: int, seed: int) -> None:
         """Set out from what is shown.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,14 @@ from reverie.loop.injector import Injector
 from reverie.loop.journal import Journal, read_journal
 from reverie.loop.lineage import Lineage
 from reverie.loop.observed import Observed, Relived
+from reverie.loop.recording import JOURNAL, VECTORS, frame_name, imagined_name, read_vectors, seed_name
 from reverie.loop.spectator import Spectator
 from reverie.memory import ImageMemory
 from reverie.pixels import Pixels, to_pixels
 from reverie.storage import replace_file, storage_error
 from reverie.vectors import Embedding, as_embedding
 
-__all__ = ["Arm", "frame_name", "summary"]
+__all__ = ["Arm", "summary"]
 
 
 def summary(embeddings: list[Embedding]) -> dict[str, float]:
@@ -57,11 +58,6 @@ def summary(embeddings: list[Embedding]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in figures.items()}
 
 
-def frame_name(number: int) -> str:
-    """Of the picture of a frame, in the folder of its loop."""
-    return f"frames/{number:06d}.png"
-
-
 class Arm:
     """One loop with its folder, journal and results.
 
@@ -86,10 +82,10 @@ class Arm:
         self._injections = 0
         try:
             (folder / "frames").mkdir(parents=True, exist_ok=True)
-            self._vectors = (folder / "embeddings.f32").open("ab", buffering=0)
+            self._vectors = (folder / VECTORS).open("ab", buffering=0)
         except OSError as exc:
             raise storage_error(f"make {folder}", exc) from exc
-        self.journal = Journal(folder / "journal.jsonl")
+        self.journal = Journal(folder / JOURNAL)
 
     def save_frame(self, number: int, pixels: Pixels) -> str:
         """Write the picture of a frame; gives its name."""
@@ -104,7 +100,7 @@ class Arm:
                 params = {"seed_picture": number}
                 cache_id = memory.remember(pixels, generation_params=params, pinned=True).cache_id
             if cache_id is not None:
-                self._sources[cache_id] = self._save(f"seeds/{number:03d}.png", pixels)
+                self._sources[cache_id] = self._save(seed_name(number), pixels)
 
     @staticmethod
     def _remembered_seeds(memory: ImageMemory) -> dict[int, str]:
@@ -184,7 +180,7 @@ class Arm:
             return None
         found: dict[str, Any] = {"kind": injection.kind, "similarity": round(injection.similarity, 6)}
         if target.entry is None:
-            name = f"imagined/{done.frame:06d}.png"
+            name = imagined_name(done.frame)
             return {"cache_id": None, **found, "source": self._save(name, target.pixels)}
         cache_id = target.entry.cache_id
         own = frame_name(done.frame) if cache_id == done.observed.cache_id else None
@@ -207,7 +203,7 @@ class Arm:
         lines = read_journal(self.journal.path)
         if not lines:
             return None
-        rows = self._read_vectors(len(lines), dimensions)
+        rows = read_vectors(self.folder / VECTORS, len(lines), dimensions)
         for number, (line, row) in enumerate(zip(lines, rows, strict=True), start=1):
             if line.get("frame") != number:
                 raise InputError(f"{self.journal.path}: line {number} is not frame {number}")
@@ -220,19 +216,6 @@ class Arm:
             return shown
         self.observer.adopt(self._unrecorded(self.observer.memory))
         return self.observer.restore(lines[-1]["state"], shown, self._imagined(lines))
-
-    def _read_vectors(self, count: int, dimensions: int) -> Iterator[Embedding]:
-        path = self.folder / "embeddings.f32"
-        try:
-            rows = np.fromfile(path, dtype="<f4")
-        except OSError as exc:
-            raise storage_error(f"read {path}", exc) from exc
-        if len(rows) < count * dimensions:
-            raise InputError(
-                f"{path} holds {len(rows)} numbers, {count} frames of {dimensions} were expected: "
-                "it was cut, or the run was made with another encoder"
-            )
-        return iter(rows[: count * dimensions].reshape(count, dimensions))
 
     def _imagined(self, lines: Sequence[Mapping[str, Any]]) -> Pixels | None:
         """The picture that was imagined last, for a loop that is on the way to it."""
@@ -271,7 +254,9 @@ class Arm:
 
 def _shown(done: FrameDone) -> dict[str, Any] | None:
     shown = done.observed.shown
-    return None if shown is None else {"how": shown.how, "share": shown.share, "made": shown.made}
+    if shown is None:
+        return None
+    return {"how": shown.how, "share": shown.share, "made": shown.made, "taken": shown.taken}
 
 
 def _colour(observed: Observed) -> dict[str, Any] | None:

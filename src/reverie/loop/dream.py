@@ -34,8 +34,9 @@ from reverie.loop.arm import Arm
 from reverie.loop.driver import DreamLoop
 from reverie.loop.injector import Injector
 from reverie.loop.journal import read_journal
-from reverie.loop.presets import memory_settings
+from reverie.loop.presets import memory_settings, places
 from reverie.loop.recolour import check_correction
+from reverie.loop.recording import read_record
 from reverie.loop.spectator import Spectator
 from reverie.memory import ImageMemory
 from reverie.pixels import Pixels, fit
@@ -43,8 +44,6 @@ from reverie.protocols import Encoder, Generator, LatentSpace
 from reverie.storage import replace_file, storage_error
 
 __all__ = ["ArmDone", "DreamResult", "DreamSettings", "asked", "dream", "resume"]
-
-_MEMORY_SIZE = 75  # the specification's
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +178,7 @@ def resume(
 
         And what `dream` raises.
     """
-    record = _read_record(Path(folder))
+    record = read_record(Path(folder))
     settings = asked(record, Path(folder))
     if frames is not None:
         settings = replace(settings, frames=frames)
@@ -211,21 +210,6 @@ def _dream(
         with _only_one(settings.out), closing(_Run(settings, generator, encoder, record)) as run:
             finished = run.go(start, on_frame)
     return DreamResult(settings.out, finished, run.results())
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    path = folder / "run.json"
-    try:
-        record = orjson.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{folder} is no run folder: there is no run.json in it") from None
-    except OSError as exc:
-        raise storage_error(f"read {path}", exc) from exc
-    except orjson.JSONDecodeError as exc:
-        raise InputError(f"{path} is damaged: {exc}") from exc
-    if not isinstance(record, dict):
-        raise InputError(f"{path} is damaged: not an object")
-    return record
 
 
 @contextmanager
@@ -435,7 +419,7 @@ def _memory(settings: DreamSettings, seeds: int, encoder: Encoder, folder: Path)
     lines = read_journal(folder / "journal.jsonl") if (folder / "journal.jsonl").exists() else []
     memory = ImageMemory(
         folder / "cache",
-        max(_MEMORY_SIZE, 2 * seeds) if remembers else _MEMORY_SIZE,
+        places(seeds if remembers else 0),
         encoder=encoder,
         seed=settings.seed,
         admission=None if suits.admission is None else MaximumSimilarity(suits.admission),

@@ -118,6 +118,7 @@ class Injector:
         prompt: str = "",
         generation_params: Mapping[str, Any] | None = None,
         again: Again | None = None,
+        embedding: Embedding | None = None,
     ) -> Injection | None:
         """Take in the next frame: encode, remember, decide (the specification's injection flow).
 
@@ -127,6 +128,8 @@ class Injector:
             generation_params: How it was made.
             again: Makes this frame once more from another input, with the same noise, for policies that
                 cap the step between frames or imagine; without it they blend, and imagine nothing.
+            embedding: The frame's vector, when the caller has it already; one without a stamp is taken as
+                the memory's encoder's.
 
         Returns:
             What the next input is to be; None: go on from this frame.
@@ -134,13 +137,14 @@ class Injector:
         Raises:
             ImageError: The frame cannot be used.
             ParamsError: ``generation_params`` holds what JSON cannot.
+            EmbeddingError: ``embedding`` is unusable, or another encoder made it.
             CacheFullError: The memory is at its limit and all of it is pinned.
             StorageError: The disk refused to keep it.
 
             After any of them the frame was not counted: it may be handed in again.
         """
         watch, actuator, pixels = self._watch, self._actuator, to_pixels(frame)
-        embedding = watch.encode(pixels)
+        embedding = watch.encode(pixels, embedding)
         shown = self._show(pixels, embedding, again)
         on_way, lineage = bool(actuator.stops), self._descent(shown)
         picture = frame if shown.how == "frame" else shown.pixels

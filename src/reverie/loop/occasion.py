@@ -100,8 +100,9 @@ def _promise(observation: Observation, since: int | None, rests: bool) -> Whethe
     """On the alarm with the promise, also when it was raised while the policy rested."""
     evidence = observation.measures.get("alarm", 0.0)
     raised = observation.measures.get("since_alarm")
-    numbers = {"evidence": evidence}
-    if raised is None or (since is not None and raised >= since):
+    alarm = raised is not None and (since is None or raised < since)
+    numbers = {"evidence": evidence, "alarm": float(alarm)}
+    if not alarm:
         return Whether(False, f"the loop moves: evidence against it {evidence:.0f}", numbers)
     if rests:
         return Whether(False, f"alarm, but an injection ended {since} frames ago", numbers)

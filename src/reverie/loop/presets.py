@@ -12,7 +12,9 @@ from reverie.loop.memory_policy import MemoryPolicy
 from reverie.loop.occasion import When
 from reverie.loop.transition import TransitionSettings
 
-__all__ = ["PRESETS", "MemorySettings", "Preset", "memory_settings", "policy"]
+__all__ = ["PRESETS", "MemorySettings", "Preset", "memory_settings", "places", "policy"]
+
+_PLACES = 75  # the specification's
 
 _Part = TypeVar("_Part", When, Which, TransitionSettings)
 
@@ -116,3 +118,8 @@ def _with(part: _Part, options: Mapping[str, Any]) -> _Part:
 def memory_settings(name: str) -> MemorySettings:
     """What suits a policy of this name in a memory; the specification's for policies that are no presets."""
     return PRESETS[name].memory if name in PRESETS else MemorySettings()
+
+
+def places(seeds: int) -> int:
+    """How many entries a run's memory holds, of which so many are seeds: at least as many others."""
+    return max(_PLACES, 2 * seeds)

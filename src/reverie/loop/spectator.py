@@ -36,11 +36,23 @@ class Watch:
         self.frame = 0
         self.times_ms: dict[str, float] = {}
 
-    def encode(self, pixels: Pixels) -> Embedding:
-        """The vector of a new frame; the times are counted from here."""
+    def encode(self, pixels: Pixels, known: Embedding | None = None) -> Embedding:
+        """The vector of a new frame; the times are counted from here.
+
+        Args:
+            pixels: The frame.
+            known: Its vector, when it is there already; one without a stamp is taken as this encoder's.
+
+        Raises:
+            EmbeddingError: ``known`` is NaN, infinite, zero or of another length.
+            EncoderMismatchError: Another encoder made it.
+        """
         self.times_ms = {}
         with self.timed("encode"):
-            return self._matcher.encode_image(pixels)
+            if known is None:
+                return self._matcher.encode_image(pixels)
+            encoder = self._matcher.encoder
+            return as_embedding(known, encoder=encoder.name, dimensions=encoder.dimensions)
 
     def encode_batch(self, frames: Sequence[Pixels]) -> list[Embedding]:
         """The vectors of some pictures."""
