@@ -44,7 +44,7 @@ def test_every_frame_takes_an_equal_part(path):
         transition.advance()
         shown = transition.input(shown)
         means.append(shown.mean() / 255)
-        transition.took(1.0)
+        transition.took(1.0, embed(BLACK))
     assert means == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1], abs=0.05)
     assert transition.covered == 1.0
 
@@ -53,11 +53,23 @@ def test_what_was_not_taken_is_spread_over_the_frames_left():
     """After a frame of which nothing was shown, the others take more."""
     transition = way(path="bloom", frames=4)
     transition.advance()
-    transition.took(0.0)
+    transition.took(0.0, embed(BLACK))
     transition.advance()
     assert transition.part() == pytest.approx(1 / 3)
-    transition.took(0.5)
+    transition.took(0.5, embed(BLACK))
     assert transition.covered == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize("path", ["ramp", "bloom", "slerp"])
+def test_at_no_share_the_input_is_what_is_shown(path):
+    """Also in the middle of a way: what grew before and has changed since is no step by itself."""
+    transition, shown = way(path=path, frames=4), scene(5, *BLACK.shape[:2])
+    for _ in range(2):
+        transition.advance()
+        transition.took(1.0, embed(shown))
+    transition.advance()
+    assert np.abs(transition.input(shown, 0.0).astype(int) - shown).max() <= 1
+    assert not np.array_equal(transition.input(shown, 0.5), shown)
 
 
 def test_a_cut_takes_all_at_once():
@@ -134,12 +146,30 @@ def test_a_way_is_gone_on_with():
     whole = way(path="bloom", frames=5)
     for _ in range(2):
         whole.advance()
-        whole.took(0.7)
+        whole.took(0.7, embed(BLACK))
     whole.advance()
     again = way(path="bloom", frames=5)
     again.restore(whole.state())
     assert np.array_equal(again.input(BLACK), whole.input(BLACK))
-    assert (again.step, again.covered) == (whole.step, whole.covered)
+    assert again.state() == whole.state()
+
+
+def test_a_way_that_comes_no_nearer_is_given_up():
+    """After its frames, when for so many the likeness did not rise; not while it rises."""
+    target = np.asarray(embed(WHITE), dtype=np.float64)
+    across = np.zeros_like(target)
+    across[0], across[1] = target[1], -target[0]
+    across /= np.linalg.norm(across)
+    near = [
+        as_embedding(cosine * target + np.sqrt(1 - cosine**2) * across) for cosine in np.arange(0, 0.5, 0.05)
+    ]
+    transition = way(path="bloom", frames=4, longest=40, patience=3, arrived=0.9)
+    for embedding in near:
+        transition.advance()
+        transition.took(1.0, embedding)
+        assert not transition.over(embedding)
+    idle = [transition.took(1.0, near[0]) or transition.over(near[0]) for _ in range(3)]
+    assert idle == [False, False, True]
 
 
 @pytest.mark.parametrize(

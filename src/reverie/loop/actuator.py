@@ -89,6 +89,7 @@ class Actuator:
         self._latents = latents
         self._seed = 0
         self._leg: Transition | None = None
+        self._calm = False  # whether the frame before was made at less strength
 
     @property
     def cuts(self) -> bool:
@@ -130,6 +131,7 @@ class Actuator:
             self._encode,
             again=lambda source, calm: again(source, calm=calm),
             inputs=self._inputs(before[0]),
+            calm_first=self._calm,
         )
 
     def _inputs(self, shown: Pixels) -> Callable[[float], Pixels] | None:
@@ -142,10 +144,11 @@ class Actuator:
     def took(self, shown: Shown) -> Target | None:
         """Take note of what is shown; gives the target when this is the end of the way to it."""
         self.shown, self.corrected = (shown.pixels, shown.embedding), None
+        self._calm = shown.how == "calm"
         leg = self._leg
         if leg is None:
             return None
-        leg.took(0.0 if shown.how == "blend" else shown.taken)
+        leg.took(0.0 if shown.how == "blend" else shown.taken, shown.embedding)
         fits = leg.target.shape == shown.pixels.shape
         if fits and not self._over(leg, shown):
             leg.advance()
@@ -191,7 +194,13 @@ class Actuator:
     def state(self) -> dict[str, Any]:
         """How far it is, as JSON can hold it; the stops and what is shown are for the caller to keep."""
         leg = None if self._leg is None else self._leg.state()
-        return {"started": self.started, "step": self.step, "seed": self._seed, "leg": leg}
+        return {
+            "started": self.started,
+            "step": self.step,
+            "seed": self._seed,
+            "calm": self._calm,
+            "leg": leg,
+        }
 
     def restore(
         self, state: Mapping[str, Any], stops: Sequence[Target], shown: tuple[Pixels, Embedding] | None
@@ -199,6 +208,7 @@ class Actuator:
         """Go on from what `state` gave, with the stops and what was shown at that time."""
         self.shown, self.stops, self.corrected = shown, list(stops), None
         self.started, self.step, self._seed = state["started"], state["step"], state["seed"]
+        self._calm = bool(state["calm"])
         self._leg = None
         if state["leg"] is not None:
             self._leg = self._leg_to(self.stops[0])

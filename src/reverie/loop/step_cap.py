@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -70,6 +71,7 @@ def capped(
     *,
     again: Remake | None = None,
     inputs: Callable[[float], Pixels] | None = None,
+    calm_first: bool = False,
 ) -> Shown:
     """What to show of a frame.
 
@@ -81,6 +83,7 @@ def capped(
         again: Makes the frame again; None where that cannot be done: then it can only be blended.
         inputs: The input with a share in [0, 1] of what was new in the frame's; None when that was the
             frame before.
+        calm_first: Whether less strength is tried before a nearer input, as when that was of use last time.
 
     Returns:
         A frame that keeps the cap; the frame before itself when even the faintest blend would not.
@@ -91,9 +94,12 @@ def capped(
     made, found = 0, None
     if again is not None:
         search = _Search(before[1], cap, encode)
-        found = _remade(search, before[0], step, again, inputs)
+        found = _remade(search, before[0], step, again, _ways(inputs, calm_first))
         made = search.made
     return replace(found or _faintest(before, frame[0], cap, encode), made=made)
+
+
+_Way: TypeAlias = Callable[["_Search", float, Remake], Shown | None]
 
 
 class _Search:
@@ -162,21 +168,38 @@ def _between(
     return min(high[0] - inside, max(low[0] + inside, share))
 
 
-def _remade(
-    search: _Search, before: Pixels, step: float, again: Remake, inputs: Callable[[float], Pixels] | None
-) -> Shown | None:
-    """The frame made again, in the first way that keeps the cap."""
-    if inputs is not None:
-        found = search.farthest(lambda share: again(inputs(share), 1.0), step, None, 1.0)
+def _remade(search: _Search, shown: Pixels, step: float, again: Remake, ways: Sequence[_Way]) -> Shown | None:
+    """The frame made again, in the first way that keeps the cap; at last without anything new."""
+    for way in ways:
+        found = way(search, step, again)
         if found is not None:
-            return Shown(*found[1:], "input", found[0], taken=found[0])
-        part, source, least = _held(search, inputs)
-        if part > 0.0:
-            found = search.farthest(lambda calm: again(source, calm), step, least, _STRENGTH)
-            if found is not None:
-                return Shown(*found[1:], "calm", found[0], taken=part)
-    found = search.farthest(lambda calm: again(before, calm), step, 0.0, _STRENGTH)
-    return None if found is None else Shown(*found[1:], "calm", found[0], taken=0.0)
+            return found
+    rest = search.farthest(lambda calm: again(shown, calm), step, 0.0, _STRENGTH)
+    return None if rest is None else Shown(*rest[1:], "calm", rest[0], taken=0.0)
+
+
+def _ways(inputs: Callable[[float], Pixels] | None, calm_first: bool) -> list[_Way]:
+    if inputs is None:
+        return []
+    ways: list[_Way] = [partial(_from_nearer, inputs), partial(_calmly, inputs)]
+    return ways[::-1] if calm_first else ways
+
+
+def _from_nearer(
+    inputs: Callable[[float], Pixels], search: _Search, step: float, again: Remake
+) -> Shown | None:
+    """From an input with less of what is new."""
+    found = search.farthest(lambda share: again(inputs(share), 1.0), step, None, 1.0)
+    return None if found is None else Shown(*found[1:], "input", found[0], taken=found[0])
+
+
+def _calmly(inputs: Callable[[float], Pixels], search: _Search, step: float, again: Remake) -> Shown | None:
+    """At less strength, from as much of what is new as is near by itself."""
+    part, source, least = _held(search, inputs)
+    if part == 0.0:
+        return None
+    found = search.farthest(lambda calm: again(source, calm), step, least, _STRENGTH)
+    return None if found is None else Shown(*found[1:], "calm", found[0], taken=part)
 
 
 def _held(search: _Search, inputs: Callable[[float], Pixels]) -> tuple[float, Pixels, float]:

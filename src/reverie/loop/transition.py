@@ -28,6 +28,7 @@ __all__ = ["Path", "Transition", "TransitionSettings", "blend", "slerp"]
 Path: TypeAlias = Literal["cut", "ramp", "bloom", "slerp"]
 
 _NARROW = 1e-4  # radians: an arc that is as good as straight, or whose plane is not known
+_NEARER = 0.01  # rise of the cosine to the target that counts as coming nearer
 _FIELD = 128  # pixels: a field is drawn at most this large, its forms are far larger
 
 
@@ -41,6 +42,7 @@ class TransitionSettings:
             ``ramp`` for a generator without).
         frames: Over how many frames the target takes over, from 1.
         longest: Frames after which a loop that has not arrived is left where it is.
+        patience: After the first ``frames``: the same for so many frames without coming nearer.
         arrived: Cosine to the target from which the loop counts as arrived.
         cap: Largest step, 1 - cosine, between two frames that are shown, in (0, 2]; None for any.
         forms: How many patches ``bloom`` has along the shorter edge, about.
@@ -53,6 +55,7 @@ class TransitionSettings:
     path: Path = "cut"
     frames: int = 8
     longest: int = 22
+    patience: int = 4
     arrived: float = 0.75
     cap: float | None = None
     forms: int = 2
@@ -65,9 +68,10 @@ class TransitionSettings:
             raise InputError(
                 f"frames must be from 1 to longest, got frames={self.frames}, longest={self.longest}"
             )
-        if self.forms < 1 or not 0 < self.softness <= 1:
+        if min(self.forms, self.patience) < 1 or not 0 < self.softness <= 1:
             raise InputError(
-                f"forms must be at least 1 and softness in (0, 1], got {self.forms}, {self.softness}"
+                "forms and patience must be at least 1 and softness in (0, 1], got "
+                f"{self.forms}, {self.patience}, {self.softness}"
             )
         if self.cap is not None and not 0 < self.cap <= 2:
             raise InputError(f"cap must be in (0, 2], got {self.cap}")
@@ -102,6 +106,8 @@ class Transition:
         self.step = 0
         self.covered = 0.0
         self._goal = 0.0
+        self._nearest = -1.0  # cosine to the target
+        self._idle = 0  # frames since it was reached
         self._mix: Callable[[Pixels, Pixels, float], Pixels] = blend
         if settings.path == "bloom":
             self._mix = Bloom(target.shape[0], target.shape[1], settings, seed)
@@ -125,23 +131,39 @@ class Transition:
         return self._mix(shown, self.target, self.part(share))
 
     def part(self, share: float = 1.0) -> float:
-        """How much of that input is the target's, in [0, 1]."""
+        """How much of that input is the target's, in [0, 1]; nothing of it at share 0."""
         if self.settings.path == "bloom":
-            return self.covered + (self._goal - self.covered) * share
+            return self._goal * share  # what grew before has changed since: it is put in again
         left = 1.0 - self.covered  # what is faded in stays in: only this frame's part is new
         return share * (self._goal - self.covered) / left if left > 0 else share
 
-    def took(self, share: float) -> None:
-        """Note how much of this frame's part was taken; 0 when nothing of it was shown."""
-        self.covered += (self._goal - self.covered) * share
+    def took(self, share: float, embedding: Embedding) -> None:
+        """Note how much of this frame's part was taken; 0 when nothing of it was shown.
+
+        Args:
+            share: In [0, 1].
+            embedding: What is shown now.
+        """
+        similarity = self.similarity(embedding)
+        self._idle = 0 if similarity > self._nearest + _NEARER else self._idle + 1
+        self._nearest = max(self._nearest, similarity)
+        before = 0.0 if self.settings.path == "bloom" else self.covered
+        self.covered = before + (self._goal - before) * share
 
     def state(self) -> dict[str, float]:
         """How far it is, for `restore`."""
-        return {"step": self.step, "covered": self.covered, "goal": self._goal}
+        return {
+            "step": self.step,
+            "covered": self.covered,
+            "goal": self._goal,
+            "nearest": self._nearest,
+            "idle": self._idle,
+        }
 
     def restore(self, state: Mapping[str, float]) -> None:
         """Go on from what `state` gave; made with the same target, settings and seed."""
         self.step, self.covered, self._goal = int(state["step"]), state["covered"], state["goal"]
+        self._nearest, self._idle = state["nearest"], int(state["idle"])
 
     def similarity(self, embedding: Embedding) -> float:
         """Cosine of a frame to the target, in [-1, 1]."""
@@ -149,7 +171,9 @@ class Transition:
 
     def over(self, embedding: Embedding) -> bool:
         """Whether the loop, which shows this vector now, has arrived or was long enough on its way."""
-        return self.step >= self.settings.longest or self.similarity(embedding) >= self.settings.arrived
+        settings = self.settings
+        tired = self.step >= settings.frames and self._idle >= settings.patience
+        return tired or self.step >= settings.longest or self.similarity(embedding) >= settings.arrived
 
 
 class _LatentBlend:
