@@ -77,10 +77,8 @@ def told(name: str, lives: list[Found], frames: int) -> str:
     """One row."""
     delays = [one.delay if one.delay is not None else STANDS for one in lives]
     false, missed = sum(one.false for one in lives), sum(one.delay is None for one in lives)
-    return (
-        f"| {name} | {false} in {frames:,} | {np.median(delays):.0f} | {np.quantile(delays, 0.9):.0f} | "
-        f"{max(delays)} | {missed} |"
-    )
+    middle, most = np.quantile(delays, [0.5, 0.9])
+    return f"{name:<28}{false:>6} in {frames:>5,}{middle:>9.0f}{most:>6.0f}{max(delays):>9}{missed:>8}"
 
 
 def main() -> None:
@@ -91,8 +89,7 @@ def main() -> None:
     print(
         f"- {loops} loops (seeds 0 to {loops - 1}), run length promised: {Alarm().run_length:,.0f} frames\n"
     )
-    print("| alarm; collapse | false alarms | median delay | p90 | longest | missed |")
-    print("|---|---|---|---|---|---|")
+    print(f"{'alarm; collapse':<28}{'false alarms':>15}{'median':>9}{'p90':>6}{'longest':>9}{'missed':>8}")
     seeds = built_in_seeds(128)
     traveller = LatentGenerator(seeds)
     lives: dict[tuple[str, str], list[Found]] = {}
