@@ -1,7 +1,7 @@
 """A loop of 10,000 frames: does it stay diverse, and does it cost the same at the end as at the beginning?
 
 Run ``python benchmarks/long_life.py [--frames N] [--loops N] [--generator NAME] [--policy NAME]``; the loops
-run side by side, one a processor. Every tenth of a life is a row: effective images of 100 frames (mean over its
+run side by side, one a processor. Every tenth of a life is a row: effective images of 100 frames (mean of its
 hundreds), motifs so far, milliseconds a frame (and of those of memory and decision), resident memory.
 Asked: 60 motifs, the second half at least 80 % as varied as the first, memory and time flat.
 """
@@ -110,8 +110,8 @@ def told(life: Life) -> str:
     grown = life.resident_mb[-1] / life.resident_mb[1]
     slower = np.mean(life.frame_ms[PARTS // 2 :]) / np.mean(life.frame_ms[: PARTS // 2])
     lines.append(
-        f"second half against first: {kept:.0%} as varied, {slower:.0%} of the time; at the end {grown:.0%} of "
-        f"the memory of the second part; {life.motifs[-1]:.0f} motifs"
+        f"second half against first: {kept:.0%} as varied, {slower:.0%} of the time; in the end {grown:.0%} "
+        f"of the second part's memory; {life.motifs[-1]:.0f} motifs"
     )
     return "\n".join(lines)
 
