@@ -35,7 +35,7 @@ def test_streaming_equals_batch(rows):
             "life_rke": vendi(seen, 2.0),
             "novelty": novelty(seen[-1], earlier) if last >= 3 else None,
             "travel": travel(seen[-5:]) if last >= 4 else None,
-            "displacement": float(np.mean(1 - seen[-11:-4] @ seen[-1])) if last >= 4 else None,
+            "displacement": float(np.mean(1 - seen[-9:-3] @ seen[-1])) if last >= 3 else None,
             "drift": float(np.mean(1 - seen[1:] @ seen[0])) if last else None,
             "motifs": float(motifs(seen)),
             "hard_cuts": float(hard_cuts(seen)) if last else None,

@@ -2,7 +2,7 @@
 
 The e-detector of Shiryaev-Roberts type (Shin, Ramdas and Rinaldo, "E-detectors: a nonparametric framework
 for sequential change detection", arXiv 2203.03532). Healthy means: the displacement v of a frame, its mean
-distance to the frames 4 to 10 before it as a share of the distance of unrelated pictures, has a conditional
+distance to the frames 3 to 8 before it as a share of the distance of unrelated pictures, has a conditional
 mean of at least ``healthy`` whatever went before. Then for every bet 0 <= l <= 1/(1-healthy)
 
     1 + l (healthy - v)

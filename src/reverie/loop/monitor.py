@@ -21,7 +21,7 @@ Measures = dict[str, float | None]
 """Measure by name; None while too few frames have been seen."""
 
 _REPLAY_LAG = 30
-_DISPLACED = (4, 10)  # frames back, first and last, from which "displacement" is taken
+_DISPLACED = (3, 8)  # frames back, first and last, from which "displacement" is taken
 _EVERY_FRAME = 50  # effective images of no more frames than this are cheap
 
 
@@ -92,8 +92,8 @@ class Monitor:
 
             * ``step``: 1 - cosine to the frame before, in [0, 2].
             * ``novelty``: 1 - highest cosine to any frame at least ``gap`` back, in [0, 2].
-            * ``displacement``: mean distance (1 - cosine) to the frames 4 to 10 back, in [0, 2]: how fast the
-              loop gets away from where it is. Of fewer frames those that there are; None for less than 5.
+            * ``displacement``: mean distance (1 - cosine) to the frames 3 to 8 back, in [0, 2]: how fast the
+              loop gets away from where it is. Of fewer frames those that there are; None for less than 4.
 
             Of the last ``window`` frames:
 
