@@ -19,6 +19,7 @@ from PIL import Image
 from reverie.errors import ImageError, InputError, StorageError
 from reverie.loop.journal import read_journal
 from reverie.pixels import to_image
+from reverie.storage import is_there
 
 __all__ = ["Arm", "Doing", "FrameRecord", "Injected", "Run", "evenly", "load_run"]
 
@@ -108,7 +109,7 @@ class Arm:
     def numbers(self) -> tuple[int, ...]:
         """Numbers of the frames that are on disk, ascending; 0 is the start image."""
         frames = self.folder / "frames"
-        found = (path.stem for path in frames.glob("*.png")) if frames.is_dir() else ()
+        found = (path.stem for path in frames.glob("*.png")) if is_there(frames) else ()
         return tuple(sorted(int(stem) for stem in found if len(stem) >= 6 and stem.isdecimal()))
 
     @property
@@ -198,7 +199,7 @@ def load_run(folder: str | Path) -> Run:
     """
     root = Path(folder)
     path = root / RUN_FILE
-    if not path.is_file():
+    if not is_there(path) or not path.is_file():
         raise InputError(f"{root} is not a run: it has no {RUN_FILE} (`reverie dream` writes one)")
     data = _parse(_read(path), str(path))
     version = data.get("version")
@@ -238,7 +239,7 @@ def _arm(root: Path, path: Path, entry: Any) -> Arm:
 
 
 def _journal(path: Path) -> tuple[FrameRecord, ...]:
-    if not path.exists():
+    if not is_there(path):
         return ()
     records: dict[int, FrameRecord] = {}
     for at, line in enumerate(read_journal(path), 1):
