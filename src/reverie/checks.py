@@ -8,7 +8,7 @@ from typing import Any
 
 from reverie.errors import InputError
 
-__all__ = ["MOST_SEED", "check_number", "check_seed", "check_strength", "check_whole"]
+__all__ = ["MOST_SEED", "check_number", "check_seed", "check_strength", "check_whole", "refuse_nan"]
 
 MOST_SEED = 2**63 - 1
 """The largest seed: what the journal of a run can hold."""
@@ -40,6 +40,16 @@ def check_number(name: str, value: Any) -> float:
     if not math.isfinite(number):
         raise InputError(f"{name} must be a finite number, got {value}")
     return number
+
+
+def refuse_nan(name: str, value: Any, expected: str) -> None:
+    """Raise InputError for NaN and for what is no number; infinity and a NumPy scalar are fine."""
+    try:
+        nan = math.isnan(value)
+    except (TypeError, OverflowError) as exc:
+        raise InputError(f"{name} must be {expected}, got {value!r}") from exc
+    if nan:
+        raise InputError(f"{name} is NaN, expected {expected}")
 
 
 def check_seed(value: Any, name: str = "seed") -> int:
