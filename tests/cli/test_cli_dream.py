@@ -331,6 +331,8 @@ def test_a_dream_for_real(own_folder: Path, reverie: Run) -> None:
     assert widest(result.stdout) <= 80
     assert lines[1].split() == ["without", "memory", "with", "memory"]
     assert any(line.startswith("Injections ") for line in lines)
+    assert any(line.startswith("Without memory: colours ") for line in lines)
+    assert "; no correction was on." in " ".join(lines)
     assert lines[lines.index("look at") + 1].startswith("  run/report.html ")
     kept = json.loads((own_folder / "run" / "run.json").read_text())["command"]
     assert kept.startswith("reverie dream --frames 3 --strength 0.5 --seed 0 --policy wander ")

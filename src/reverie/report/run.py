@@ -69,6 +69,8 @@ class FrameRecord:
         doing: What the loop was doing; None in a journal of before there were states.
         arrived: Whether the way to what was injected ended at this frame.
         on_way: Whether the loop is on a way of several frames after it; a cut is none.
+        drift: How its colours are outside of those of the anchors, in words; empty in an older journal.
+        recoloured: Whether its colours were put right in the next input.
         measures: Numbers by name; a measure that was not there yet is left out.
         times_ms: Milliseconds by phase (generate, encode, store, decide).
     """
@@ -79,6 +81,8 @@ class FrameRecord:
     doing: Doing | None = None
     arrived: bool = False
     on_way: bool = False
+    drift: str = ""
+    recoloured: bool = False
     measures: Mapping[str, float] = field(default_factory=dict)
     times_ms: Mapping[str, float] = field(default_factory=dict)
 
@@ -252,6 +256,7 @@ def _record(data: Mapping[str, Any], where: str) -> FrameRecord:
     frame = data.get("frame")
     if not isinstance(frame, int) or isinstance(frame, bool) or frame < 0:
         raise InputError(f"{where}: 'frame' must be a whole number from 0, got {frame!r}")
+    colour = _table(data, "colour", where)
     return FrameRecord(
         frame=frame,
         reason=_text(data, "reason", where),
@@ -259,6 +264,8 @@ def _record(data: Mapping[str, Any], where: str) -> FrameRecord:
         doing=_doing(data.get("loop"), where),
         arrived=data.get("arrived") is True,
         on_way=_table(_table(data, "state", where), "way", where).get("leg") is not None,
+        drift=_text(colour, "drift", where),
+        recoloured=bool(_text(colour, "corrected", where)),
         measures=_numbers(_table(data, "measures", where)),
         times_ms=_numbers(_table(data, "times_ms", where)),
     )
