@@ -208,8 +208,9 @@ def test_a_batch_of_bad_images_only(matcher):
 
 def test_one_path_is_no_batch(matcher):
     """A text would be taken for a sequence of one-letter paths: it is refused as a whole."""
-    with pytest.raises(InputError, match="use encode_image"):
-        matcher.encode_images("picture.png")
+    for wrong in ("picture.png", None, 5):
+        with pytest.raises(InputError, match="use encode_image"):
+            matcher.encode_images(wrong)
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,7 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"embedding": vector(1), "encoder": "another"}, EncoderMismatchError, "suite-1"),
     ({"embedding": [1.0] * 8, "encoder": 5}, InputError, "encoder"),
     ({"embedding": [1.0] * 8, "encoder": "\ud83e"}, InputError, "encoder"),
+    ({"embedding": [1.0] * 8, "encoder": ""}, InputError, "encoder's name is empty"),
     ({"parents": "cache_00001"}, InputError, "parents"),
     ({"parents": 5}, InputError, "parents"),
     ({"parents": [1, 2]}, InputError, "parents"),

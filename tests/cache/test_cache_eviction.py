@@ -304,3 +304,5 @@ def test_a_single_text_is_no_list_of_ids(open_cache: Open) -> None:
     cache = open_cache(max_size=2)
     with pytest.raises(InputError, match="protect takes a list of ids, got the text"):
         cache.protect("cache_00001")
+    with pytest.raises(InputError, match="an id must be text"):
+        cache.protect([["cache_00001"]])

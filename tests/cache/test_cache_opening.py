@@ -16,6 +16,7 @@ import pytest
 
 from reverie.cache.check import check_cache
 from reverie.cache.convert import convert
+from reverie.cache.lost import LostIndexWarning
 from reverie.cache.manager import CacheManager
 from reverie.errors import CacheClosedError, ConfigError, StorageError, UnknownNameError
 from reverie.testing.samples import picture, vector
@@ -121,13 +122,14 @@ def test_two_kinds_cannot_begin_in_one_folder(open_cache: Open) -> None:
 
 
 def test_a_json_cache_can_begin_beside_a_retired_database(open_cache: Open) -> None:
-    """Converted to JSON, then the JSON file deleted: the folder is a new cache."""
+    """Converted to JSON, then the JSON file deleted: a new index, and a word about the picture."""
     cache = open_cache(index="sqlite")
     cache.add(picture(0))
     cache.close()
     convert(cache.cache_dir, "json")
     (cache.metadata_dir / "cache_index.json").unlink()
-    fresh = open_cache(max_size=5)
+    with pytest.warns(LostIndexWarning, match="1 pictures but no index"):
+        fresh = open_cache(max_size=5)
     assert (fresh.index_kind, fresh.size()) == ("json", 0)
     fresh.add(picture(1))
     assert open_cache(max_size=5).size() == 1

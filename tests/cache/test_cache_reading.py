@@ -17,6 +17,7 @@ from reverie.errors import (
     EncoderMismatchError,
     EntryNotFoundError,
     ImageNotFoundError,
+    InputError,
     StorageError,
 )
 from reverie.testing.samples import picture, vector
@@ -41,6 +42,18 @@ def test_get_counts_as_a_use_and_get_all_does_not(open_cache: Open, kind: str) -
     assert drawn.used_ns > max(used.values())
     changed = {entry.cache_id for entry in cache.get_all() if entry.used_ns != used[entry.cache_id]}
     assert changed == {ids[1], ids[2], drawn.cache_id}
+
+
+def test_what_can_be_no_id_is_refused(open_cache: Open, kind: str) -> None:
+    """A list is no id, wherever one is asked for; another type that is none is just not there."""
+    cache = open_cache(index=kind)
+    filled(cache, 1)
+    asks = [cache.get, cache.read_image, cache.remove, cache.pin, cache.unpin, cache.__contains__]
+    for ask in (*asks, lambda cache_id: cache.peek([cache_id])):
+        with pytest.raises(InputError, match=r"an id is text, got \['cache_00001'\]"):
+            ask(["cache_00001"])
+    assert cache.get(5) is None
+    assert None not in cache
 
 
 def test_uses_survive_closing_and_flush_writes_them(open_cache: Open, kind: str) -> None:

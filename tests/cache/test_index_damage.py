@@ -15,6 +15,7 @@ import pytest
 from reverie.cache import check
 from reverie.cache.check import check_cache
 from reverie.cache.convert import convert
+from reverie.cache.lost import LostIndexWarning
 from reverie.cache.manager import CacheManager
 from reverie.entry import cache_number
 from reverie.errors import (
@@ -194,7 +195,9 @@ def test_a_repair_never_replaces_what_was_written_meanwhile(
 
     def slowly(self: Any, path: Path) -> Any:
         if not index.exists():
-            with CacheManager(folder) as other:
+            with pytest.warns(LostIndexWarning):
+                other = CacheManager(folder)
+            with other:
                 other.add(picture(50), "added meanwhile", {"seed": 50}, vector(50))
         return fault(self, path)
 

@@ -120,6 +120,7 @@ def test_ten_kills(tmp_path: Path, kind: str) -> None:
     kill_often(tmp_path / "cache", kind, 10, seed=7)
 
 
+@pytest.mark.filterwarnings("ignore::reverie.cache.lost.LostIndexWarning")  # killed before there was an index
 def test_killed_while_the_cache_is_made(tmp_path: Path, kind: str) -> None:
     """A cache whose making was cut short opens, and holds what was acknowledged."""
     rng = np.random.default_rng(3)

@@ -85,8 +85,9 @@ def test_texts_in_their_order(matcher):
     assert vectors[1].encoder == "colours"
     np.testing.assert_array_equal(vectors[1], matcher.encode_text("red blue"))
     assert matcher.encode_texts([]).shape == (0, 768)
-    with pytest.raises(InputError, match="use encode_text"):
-        matcher.encode_texts("red")
+    for wrong in ("red", None):
+        with pytest.raises(InputError, match="use encode_text"):
+            matcher.encode_texts(wrong)
 
 
 def test_vector_of_whatever_it_is(matcher, tmp_path, monkeypatch):

@@ -317,6 +317,9 @@ def test_a_threshold_that_is_not_a_number_is_refused():
         find_similar(corner(0), [("a", corner(0))], math.nan)
     with pytest.raises(InputError, match="threshold is NaN"):
         check_cut(math.nan, 5)
+    for wrong in ([1], "x", 10**400):
+        with pytest.raises(InputError, match="threshold must be a cosine in"):
+            find_similar(corner(0), [("a", corner(0))], wrong)
 
 
 # ------------------------------------------------------------------------- weighted selection
@@ -419,10 +422,18 @@ def test_a_similarity_that_is_no_number_is_refused(score):
         weighted_choice([("a", 0.5), ("b", score)], np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("temperature", [0, 0.0, -1.0, math.nan])
+def test_similarities_that_cannot_be_added_up_are_refused():
+    """Finite each, but not their sum; nor a whole number that is no float."""
+    with pytest.raises(InputError, match=r"1e\+308 are too large"):
+        weighted_choice([("a", 1e308), ("b", 1e308)], np.random.default_rng(0))
+    with pytest.raises(InputError, match="too large"):
+        weighted_choice([("a", 10**400)], np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("temperature", [0, 0.0, -1.0, math.nan, "x", [1.0]])
 def test_a_temperature_is_above_zero(temperature):
-    """Zero, negative and NaN are refused."""
-    with pytest.raises(InputError, match="temperature must be above 0"):
+    """Zero, negative, NaN and what is no number are refused."""
+    with pytest.raises(InputError, match=r"temperature .* above 0"):
         weighted_choice([("a", 0.5)], np.random.default_rng(0), temperature)
 
 
@@ -461,3 +472,6 @@ def test_a_similarity_that_is_nan_has_no_words():
     """NaN belongs to no band."""
     with pytest.raises(InputError, match="NaN"):
         describe_similarity(math.nan)
+    for wrong in ("x", None, [0.5]):
+        with pytest.raises(InputError, match="the similarity must be a number"):
+            describe_similarity(wrong)

@@ -149,6 +149,9 @@ def test_nan_is_refused(scale):
         scale.percentile(math.nan)
     with pytest.raises(InputError, match="NaN"):
         scale.describe(math.nan)
+    for ask in (scale.percentile, scale.describe, Percentile):
+        with pytest.raises(InputError, match="must be a number"):
+            ask("x")
 
 
 def test_pairs_below_one():

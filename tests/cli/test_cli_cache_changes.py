@@ -45,6 +45,17 @@ def test_add_stores_image_prompt_params_and_vector(own_folder: Path, png: Png, r
     assert entry.image_path.read_bytes() == image.read_bytes()
 
 
+def test_add_beside_pictures_without_an_index(filled: Path, png: Png, reverie: Run) -> None:
+    """The index was deleted: a note says so and what to do; a repair makes entries of the pictures."""
+    (filled / "metadata" / "cache_index.json").unlink()
+    done = reverie("cache", "add", png(), "--cache", "cache", "--encoder", "none")
+    assert (done.exit_code, done.stderr.count("\n")) == (0, 1)
+    assert "holds 3 pictures but no index" in done.stderr
+    assert ids() == ["cache_00004"]
+    assert "take it over as an entry" in reverie("cache", "check", "--fix").stdout
+    assert sorted(ids()) == [f"cache_0000{number}" for number in (1, 2, 3, 4)]
+
+
 def test_add_without_encoder(own_folder: Path, png: Png, reverie: Run) -> None:
     """--encoder none stores the image alone."""
     assert reverie("cache", "add", png(), "--cache", "mine", "--encoder", "none").exit_code == 0

@@ -13,14 +13,17 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, get_args
 
+import click
 import pytest
 from cli_runs import Run, widest
 from rich.console import Console
 
+from reverie.cli.dream import dream
 from reverie.cli.dreaming import command_line, free_folder
 from reverie.cli.progress import Board
 from reverie.encoders.clip import ClipEncoder
 from reverie.errors import InputError
+from reverie.generators.patches import MAX_SIZE, PatchGenerator
 from reverie.loop.dream import ArmDone, DreamResult, DreamSettings
 from reverie.loop.recolour import Correction
 from reverie.protocols import Encoder
@@ -109,6 +112,7 @@ def test_every_option_reaches_the_library(
 ) -> None:
     """What is given is what is dreamt, and the command that repeats it is kept."""
     monkeypatch.setattr("reverie.encoders.clip.ClipEncoder.load", lambda _self: None)
+    monkeypatch.setattr("reverie.cli.dreaming.check_settings", lambda _settings: None)
     options = [
         "--frames",
         "2",
@@ -185,8 +189,8 @@ def test_a_given_folder_that_is_not_empty_is_refused(own_folder: Path, reverie: 
     (own_folder / "mine").mkdir()
     (own_folder / "mine" / "notes.txt").write_text("mine")
     result = reverie("dream", *TINY, "--out", "mine")
-    assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1].startswith("reverie: mine is not empty")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.startswith("reverie: mine is not empty")
     assert [path.name for path in (own_folder / "mine").iterdir()] == ["notes.txt"]
 
 
@@ -195,9 +199,12 @@ def test_a_given_folder_that_is_not_empty_is_refused(own_folder: Path, reverie: 
     [
         ("--frames", "0"),
         ("--strength", "1.5"),
+        ("--strength", "nan"),
         ("--seed", "-1"),
         ("--seed", "9" * 30),
         ("--size", "x"),
+        ("--size", "1"),
+        ("--size", "100000"),
         ("--nope",),
     ],
 )
@@ -210,10 +217,20 @@ def test_wrong_usage(options: tuple[str, ...], own_folder: Path, reverie: Run) -
 
 @pytest.mark.parametrize("options", [("--policy", "nope"), ("--generator", "nope"), ("--encoder", "nope")])
 def test_a_part_that_is_not_there(options: tuple[str, str], reverie: Run) -> None:
-    """The error names the parts there are."""
+    """The error names the parts there are, and is the first that is said."""
     result = reverie("dream", *TINY, *options)
-    assert result.exit_code == 1
-    assert "'nope'; there are: " in result.stderr.splitlines()[-1]
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "'nope'; there are: " in result.stderr
+
+
+def test_the_sizes_are_those_of_the_generator() -> None:
+    """What --size takes is what `patches` makes; one pixel more or less is refused by it as well."""
+    size = next(param for param in dream.params if param.name == "size").type
+    assert isinstance(size, click.IntRange)
+    assert (size.min, size.max) == (11, MAX_SIZE)
+    for side in (size.min - 1, MAX_SIZE + 1):
+        with pytest.raises(InputError, match="size must be"):
+            PatchGenerator(size=side)
 
 
 def test_an_error_while_dreaming(reverie: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,6 +331,8 @@ def test_a_dream_for_real(own_folder: Path, reverie: Run) -> None:
     assert widest(result.stdout) <= 80
     assert lines[1].split() == ["without", "memory", "with", "memory"]
     assert any(line.startswith("Injections ") for line in lines)
+    assert any(line.startswith("Without memory: colours ") for line in lines)
+    assert "; no correction was on." in " ".join(lines)
     assert lines[lines.index("look at") + 1].startswith("  run/report.html ")
     kept = json.loads((own_folder / "run" / "run.json").read_text())["command"]
     assert kept.startswith("reverie dream --frames 3 --strength 0.5 --seed 0 --policy wander ")

@@ -138,18 +138,26 @@ def test_a_cache_that_cannot_be_looked_into(command: str, reverie: Run) -> None:
     assert "too long" in done.stderr
 
 
-def test_a_working_directory_that_was_deleted(filled: Path) -> None:
-    """A cache that is named in full can be looked at from there."""
+def from_nowhere(filled: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a working directory that was deleted."""
     code = (
         f"import os, sys\nos.mkdir('gone'); os.chdir('gone'); os.rmdir({str(filled.parent / 'gone')!r})\n"
         "from reverie.cli.main import main\n"
-        f"sys.argv = ['reverie', 'cache', 'list', '--cache', {str(filled)!r}]\nmain()"
+        f"sys.argv = {['reverie', *arguments]!r}\nmain()"
     )
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
+
+
+def test_a_working_directory_that_was_deleted(filled: Path) -> None:
+    """A cache named in full can be looked at from there; for a relative name an error says why not."""
+    done = from_nowhere(filled, "cache", "list", "--cache", str(filled))
     assert (done.returncode, done.stderr) == (0, "")
     assert f"3 entries in {filled}" in done.stdout
+    for command in (("list",), ("convert", "--to", "sqlite"), ("check",)):
+        done = from_nowhere(filled, "cache", *command, "--cache", "cache")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
 
 
 class Failing:
@@ -209,6 +217,14 @@ def test_an_interrupt_is_130(reverie: Run, monkeypatch: pytest.MonkeyPatch) -> N
     done = reverie("parts")
     assert done.exit_code == 130
     assert done.stderr.strip() == "reverie: interrupted"
+
+
+def test_an_interrupt_while_the_command_is_loaded_is_quiet(own_folder: Path) -> None:
+    """Ctrl-C before anything of ours runs, in the middle of an import: 130, no traceback."""
+    (own_folder / "click.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(own_folder), os.environ.get("PYTHONPATH", "")])
+    done = process("parts", PYTHONPATH=path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes end differently there")

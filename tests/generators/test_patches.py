@@ -166,17 +166,18 @@ def test_frames_are_made_of_the_seeds_alone() -> None:
     assert np.array_equal(generator.generate(noise, prompt="", strength=0.5, seed=0), flat)
 
 
-@pytest.mark.parametrize("strength", [-0.01, 1.01, float("nan"), float("inf")])
-def test_a_strength_outside_0_to_1_is_refused(generator: PatchGenerator, strength: float) -> None:
+@pytest.mark.parametrize("strength", [-0.01, 1.01, float("nan"), float("inf"), "x", None, True])
+def test_a_strength_outside_0_to_1_is_refused(generator: PatchGenerator, strength: Any) -> None:
     """The message says the range and what came."""
-    with pytest.raises(InputError, match=rf"strength must be from 0 .* got {strength}"):
+    with pytest.raises(InputError, match=rf"strength must be .* from 0 .* got {strength!r}"):
         generator.generate(generator.seeds[0], prompt="", strength=strength, seed=0)
 
 
-def test_a_negative_seed_is_refused(generator: PatchGenerator) -> None:
-    """Seeds are 0 or more."""
-    with pytest.raises(InputError, match="seed must be 0 or more, got -1"):
-        generator.generate(generator.seeds[0], prompt="", strength=0.5, seed=-1)
+@pytest.mark.parametrize(("seed", "message"), [(-1, "0 or more, got -1"), ("x", "a whole number, got 'x'")])
+def test_a_seed_that_is_none_is_refused(generator: PatchGenerator, seed: Any, message: str) -> None:
+    """Seeds are whole numbers, 0 or more."""
+    with pytest.raises(InputError, match=f"seed must be {message}"):
+        generator.generate(generator.seeds[0], prompt="", strength=0.5, seed=seed)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5])
@@ -239,6 +240,17 @@ def test_no_seeds_are_refused(tmp_path: Path) -> None:
     ("name", "value"),
     [
         ("size", 10),
+        ("size", 100_000),
+        ("size", "x"),
+        ("size", 64.0),
+        ("patch", "x"),
+        ("per_level", True),
+        ("strides", 4),
+        ("strides", "44"),
+        ("bandwidth", "x"),
+        ("target", None),
+        ("build_seed", "x"),
+        ("seeds", 5),
         ("size", 0),
         ("patch", 0),
         ("per_level", 0),

@@ -154,10 +154,21 @@ def test_the_ends_of_strength(generator):
     assert gone.pixels.tolist() == scene(gone.seed).tolist()
 
 
-def test_a_seed_is_not_negative(generator):
-    """NumPy's seeds are not."""
-    with pytest.raises(InputError, match="seed must be 0 or more, got -1"):
-        loop_of(generator, seed=-1)
+@pytest.mark.parametrize(
+    ("seed", "message"),
+    [
+        (-1, "seed must be 0 or more, got -1"),
+        (2**63, "seed must be at most"),
+        (1.5, "seed must be a whole number, got 1.5"),
+        ("x", "seed must be a whole number, got 'x'"),
+    ],
+)
+def test_a_seed_is_a_number_that_a_journal_can_hold(generator, memory, seed, message):
+    """Of a loop and of an injector: whole, not negative, below 2**63."""
+    with pytest.raises(InputError, match=message):
+        loop_of(generator, seed=seed)
+    with pytest.raises(InputError, match=message):
+        Injector(memory, seed=seed)
 
 
 # -------------------------------------------------------------------------------------- errors

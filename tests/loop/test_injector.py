@@ -17,6 +17,7 @@ from reverie.errors import (
     StorageError,
     UnknownNameError,
 )
+from reverie.loop.injection import NoInjection
 from reverie.loop.monitor import Monitor
 from reverie.loop.spectator import Spectator
 from reverie.pixels import fit
@@ -310,6 +311,13 @@ def test_an_unknown_policy_is_refused(memory):
     """With the names that exist."""
     with pytest.raises(UnknownNameError, match="gentle, none, random, restless, spec, wander"):
         Injector(memory, "sepc")
+
+
+@pytest.mark.parametrize("policy", [3, None, object(), NoInjection])
+def test_what_is_no_policy_is_refused(memory, policy):
+    """Neither a name nor an object that decides: the names that there are are in the message."""
+    with pytest.raises(InputError, match=r"registered name .*wander.* got "):
+        Injector(memory, policy)
 
 
 def test_options_of_a_finished_policy_are_refused(memory):

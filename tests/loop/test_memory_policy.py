@@ -1,6 +1,7 @@
 """The policy of data: on which occasion, which memory, and what after it was of no use."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_the_alarm_goes_on_when_the_last_frames_are_alike():
     assert (go.cache_id, go.numbers["alike"], go.numbers["alarm"]) == ("m0", 1.0, 1.0)
     stay = decided(seen(moving, [axis(5)]), when=When())
     assert stay.cache_id is None
-    assert stay.reason.startswith("the loop moves: mean cosine 0.02, alarm at 0.40")
+    assert stay.reason.startswith("the loop moves: mean cosine 0.02, memory steps in above 0.40")
 
 
 def test_the_alarm_stays_on_down_to_off():
@@ -71,7 +72,11 @@ def test_the_alarm_stays_on_down_to_off():
     tilted = [axis(0, tilt) for tilt in np.random.default_rng(1).normal(0, 1.35, 60)]
     middle = When(on=0.9, off=0.2)
     assert decided(seen(tilted, [axis(9)]), when=middle).cache_id is None
-    assert decided(seen([axis(0)] * 30 + tilted[:25], [axis(9)]), when=middle).cache_id == "m0"
+    latched = decided(seen([axis(0)] * 30 + tilted[:25], [axis(9)]), when=middle)
+    assert latched.cache_id == "m0"
+    assert re.match(
+        r"the last frames are still alike \(mean cosine 0\.\d+, not yet below 0\.20\)", latched.reason
+    )
     after = [axis(0)] * 30 + [axis(number % D) for number in range(30)] + tilted[:25]
     assert decided(seen(after, [axis(9)]), when=middle).cache_id is None
 
@@ -85,8 +90,8 @@ def test_after_an_injection_it_waits():
     ]
     assert reasons[0].startswith("the last frames are alike")
     assert reasons[1:] == [
-        "alarm, but an injection ended 2 frames ago",
-        "alarm, but an injection ended 0 frames ago",
+        "the frames are alike, but an injection ended 2 frames ago",
+        "the frames are alike, but an injection ended 0 frames ago",
     ]
 
 

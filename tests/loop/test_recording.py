@@ -8,8 +8,20 @@ import pytest
 from loop_fakes import TinyEncoder, scene
 from PIL import Image
 
-from reverie.errors import EncoderMismatchError, ImageNotFoundError, InputError, UnknownNameError
+from reverie.errors import (
+    EncoderMismatchError,
+    ImageNotFoundError,
+    InputError,
+    StorageError,
+    UnknownNameError,
+)
 from reverie.loop.recording import open_recording, picture_name, read_record, read_vectors
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_storage_error(tmp_path):
+    """The system does not tell what is there (here a name that is too long): not a bug of ours."""
+    with pytest.raises(StorageError, match=r"cannot look for .*too long"):
+        open_recording(tmp_path / ("a" * 300))
 
 
 def write_loop(folder, count=4):

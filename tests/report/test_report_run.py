@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from report_runs import write_run
 
-from reverie.errors import InputError
+from reverie.errors import InputError, StorageError
 from reverie.report.run import evenly, load_run
 
 
@@ -39,6 +39,12 @@ def test_a_folder_without_run_json_is_named(tmp_path):
     """A folder that is not a run is refused by name."""
     with pytest.raises(InputError, match=r"is not a run: it has no run\.json"):
         load_run(tmp_path)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_storage_error(tmp_path):
+    """The system does not tell what is there (here a name that is too long): not a bug of ours."""
+    with pytest.raises(StorageError, match=r"cannot look for .*too long"):
+        load_run(tmp_path / ("a" * 300))
 
 
 def test_another_version_is_refused(tmp_path):

@@ -113,16 +113,15 @@ class AestheticMatcher:
             an `Embedding` with the encoder's name, bit for bit that of `encode_image`.
 
         Raises:
+            InputError: ``images`` is not a sequence of images.
             ImageBatchError: Some images cannot be used: it names each by its position, and holds the
                 embeddings of all the others.
             StorageError: A file cannot be read.
             EmbeddingError: The encoder returned no vectors of its own length.
             MissingDependencyError: The encoder is not installed.
         """
-        if isinstance(images, (str, bytes)):
-            raise InputError(
-                f"images must be a sequence of images, got the text {images!r}: use encode_image"
-            )
+        if isinstance(images, (str, bytes)) or not hasattr(images, "__iter__"):
+            raise InputError(f"images must be a sequence of them, got {images!r}: for one, use encode_image")
         rows: list[Embedding] = []
         indices: list[int] = []
         failures: dict[int, ImageError] = {}
@@ -164,8 +163,8 @@ class AestheticMatcher:
             EmbeddingError: The encoder returned no vectors of its own length.
             MissingDependencyError: The encoder is not installed.
         """
-        if isinstance(texts, (str, bytes)):
-            raise InputError(f"texts must be a sequence of texts, got the text {texts!r}: use encode_text")
+        if isinstance(texts, (str, bytes)) or not hasattr(texts, "__len__"):
+            raise InputError(f"texts must be a sequence of texts, got {texts!r}: for one, use encode_text")
         return self._matrix(self._read(texts))
 
     def vector_of(self, item: ImageLike | Embedding) -> Embedding:
@@ -359,7 +358,7 @@ class AestheticMatcher:
             temperature: Weigh exp(similarity / temperature) instead; above 0.
 
         Raises:
-            InputError: A similarity is NaN, or the temperature is not above 0.
+            InputError: A similarity is no finite number, or the temperature is not above 0.
         """
         return weighted_choice(candidates, self._rng, temperature)
 
@@ -370,7 +369,7 @@ class AestheticMatcher:
         those candidates.
 
         Raises:
-            InputError: ``similarity`` is NaN.
+            InputError: ``similarity`` is NaN or no number.
         """
         return describe_similarity(similarity) if self.scale is None else self.scale.describe(similarity)
 

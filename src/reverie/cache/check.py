@@ -1,7 +1,8 @@
 """Compare index and files, and repair without destroying.
 
 Dry unless ``fix`` is asked. A repair moves files into ``lost+found/`` and records into a file
-beside the index; it deletes nothing, and it never touches an entry whose image is sound.
+beside the index; it deletes nothing, and it never touches an entry whose image is sound. Pictures that were
+there before an index was begun anew (`reverie.cache.lost`) become entries again.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from datetime import datetime
 from pathlib import Path
 
 from reverie import registry
-from reverie.cache.convert import index_on_disk
-from reverie.cache.settings import check_folder
+from reverie.cache.folder import check_folder, index_on_disk
+from reverie.cache.lost import forget_lost, highest_number, lost_pictures
 from reverie.entry import Record, cache_number, record_to_json
 from reverie.errors import ImageError, ImageNotFoundError, IndexCorruptError, StorageError, UnsafePathError
 from reverie.pixels import to_pixels
-from reverie.protocols import IndexBackend
+from reverie.protocols import IndexBackend, IndexWriter
 from reverie.storage import PARTIAL_PREFIX, content_hash, is_there, keep_aside, replace_file, storage_error
 
 __all__ = ["CheckReport", "Problem", "check_cache"]
@@ -162,19 +163,7 @@ class _Check:
         for path in sorted(whole, key=lambda path: path.stat().st_mtime_ns):
             cache_id = _free_id(path, taken)
             taken.add(cache_id)
-            stat = path.stat()
-            yield Record(
-                number=0,
-                cache_id=cache_id,
-                image_name=path.name,
-                prompt="",
-                params=b'{"recovered":true}',
-                embedding=None,
-                timestamp=datetime.fromtimestamp(stat.st_mtime).isoformat(timespec="microseconds"),
-                used_ns=stat.st_mtime_ns // 1000 * 1000,
-                content_hash=content_hash(path.read_bytes()),
-                byte_size=stat.st_size,
-            )
+            yield _recovered(path, cache_id, 0)
 
     def _files(self) -> list[Path]:
         try:
@@ -267,23 +256,45 @@ class _Check:
         try:
             with index.write() as (writer, _):
                 trash = set(writer.trash())
-                self._report_orphans(index, trash, fix)
+                lost = self._report_orphans(index, trash, fix)
+                if fix and lost:
+                    self._take_over(index, writer, lost)
         except StorageError:
             if fix:
                 raise
             self._report_orphans(index, set(), fix=False)  # a read-only folder can still be looked at
+        if fix:
+            forget_lost(index.path.parent)
 
-    def _report_orphans(self, index: IndexBackend, trash: set[str], fix: bool) -> None:
+    def _take_over(self, index: IndexBackend, writer: IndexWriter, lost: Sequence[Path]) -> None:
+        """Entries for the pictures of an index that is gone; no number of theirs is used again."""
+        taken = {brief.cache_id for brief in index.everything()}
+        above = highest_number(lost_pictures(index.path.parent))
+        for path in sorted(lost, key=lambda path: path.stat().st_mtime_ns):
+            cache_id = _free_id(path, taken)
+            taken.add(cache_id)
+            while (number := writer.next_number()) <= above:
+                pass
+            writer.put(_recovered(path, cache_id, number))
+
+    def _report_orphans(self, index: IndexBackend, trash: set[str], fix: bool) -> list[Path]:
+        """Note what no entry has; returns the pictures whose index is gone, which a repair takes over."""
         ids = [brief.cache_id for brief in index.everything()]
         known = {record.image_name for record in index.read(ids)} | trash
+        noted, lost = lost_pictures(index.path.parent), []
         for path in [*self._files(), *index.path.parent.glob(f"{PARTIAL_PREFIX}*")]:
             if path.parent == self.images and path.name in known:
                 continue
-            if not _is_partial(path):
+            if path.name in noted and self._fault(path) is None:
+                message = "no entry has this picture: it was there before the index was begun anew"
+                self.found("orphan image", path.name, message, "take it over as an entry")
+                lost.append(path)
+            elif not _is_partial(path):
                 self.found("orphan image", path.name, "no entry has this file", _move_action(path, fix))
             elif not _writer_lives(path.name):
                 message = "left by a process that was stopped"
                 self.found("unfinished write", path.name, message, _move_action(path, fix))
+        return lost
 
     def _set_aside(self, index: IndexBackend, bad: Sequence[Record]) -> None:
         if not bad:
@@ -298,6 +309,23 @@ class _Check:
             still = {record.cache_id for record in index.read(ids)}
             writer.remove([cache_id for cache_id in ids if cache_id in still])
             writer.forget_trash([record.image_name for record in bad])
+
+
+def _recovered(path: Path, cache_id: str, number: int) -> Record:
+    """What can be known of a picture without its record."""
+    stat = path.stat()
+    return Record(
+        number=number,
+        cache_id=cache_id,
+        image_name=path.name,
+        prompt="",
+        params=b'{"recovered":true}',
+        embedding=None,
+        timestamp=datetime.fromtimestamp(stat.st_mtime).isoformat(timespec="microseconds"),
+        used_ns=stat.st_mtime_ns // 1000 * 1000,
+        content_hash=content_hash(path.read_bytes()),
+        byte_size=stat.st_size,
+    )
 
 
 def _is_partial(path: Path) -> bool:

@@ -3,35 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from reverie import registry
-from reverie.errors import ConfigError, IndexCorruptError
-from reverie.protocols import IndexBackend
-from reverie.storage import is_there, keep_aside
+from reverie.cache.folder import check_folder, index_on_disk
+from reverie.errors import ConfigError
+from reverie.storage import keep_aside
 
-__all__ = ["convert", "index_on_disk"]
-
-
-def index_on_disk(metadata: Path) -> str | None:
-    """The kind of index that a metadata folder uses, or None.
-
-    Raises:
-        StorageError: The folder cannot be looked into.
-    """
-    if is_there(metadata / "cache_index.sqlite") and not _retired(metadata):
-        return "sqlite"
-    return "json" if is_there(metadata / "cache_index.json") else None
-
-
-def _retired(metadata: Path) -> bool:
-    index: IndexBackend = registry.create("indexes", "sqlite", metadata.parent)
-    try:
-        return index.retired()
-    except IndexCorruptError:
-        return False  # opening it will say what is wrong
-    finally:
-        index.close()
+__all__ = ["convert"]
 
 
 def convert(folder: str | os.PathLike[str], to: str, *, lock_timeout: float = 10.0) -> bool:
@@ -49,21 +27,20 @@ def convert(folder: str | os.PathLike[str], to: str, *, lock_timeout: float = 10
         False when the cache is of that kind already.
 
     Raises:
-        ConfigError: There is no index in that folder.
+        ConfigError: Not a path, or there is no index in that folder.
         UnknownNameError: No index of that name.
         IndexCorruptError: The index cannot be read.
         StorageError: The disk refused; the cache is as it was.
     """
-    shown, folder = os.fspath(folder), Path(folder).expanduser().absolute()
+    shown, path = check_folder(folder)
     registry.load("indexes", to)
-    kind = index_on_disk(folder / "metadata")
+    kind = index_on_disk(path / "metadata")
     if kind is None:
         raise ConfigError(f"{shown!r} holds no cache index: is it a cache folder?")
     if kind == to:
         return False
     source, target = (
-        registry.create("indexes", name, folder, shown=shown, lock_timeout=lock_timeout)
-        for name in (kind, to)
+        registry.create("indexes", name, path, shown=shown, lock_timeout=lock_timeout) for name in (kind, to)
     )
     try:
         source.poll()

@@ -23,12 +23,14 @@ from numpy.typing import ArrayLike
 
 from reverie import registry
 from reverie.cache.check import CheckReport, check_cache
+from reverie.cache.folder import check_folder, make_folders
 from reverie.cache.limits import Limits
+from reverie.cache.lost import highest_number, note_lost
 from reverie.cache.mirror import Write
 from reverie.cache.session import Session
 from reverie.cache.settings import (
     check_count,
-    check_folder,
+    check_eviction,
     check_limit,
     check_parents,
     check_text,
@@ -41,14 +43,12 @@ from reverie.cache.settings import (
 from reverie.entry import CacheEntry, Record, encode_params
 from reverie.errors import (
     CacheError,
-    ConfigError,
     EntryNotFoundError,
     InputError,
     StorageError,
 )
 from reverie.pixels import ImageLike
 from reverie.protocols import ImageStore, IndexWriter, Staged
-from reverie.storage import storage_error
 from reverie.vectors import EmbeddingSet
 
 __all__ = ["CacheManager"]
@@ -129,14 +129,10 @@ class CacheManager(Session):
         self.on_evicted: list[Callable[[CacheEntry], None]] = list(on_evicted)
         self._rng = make_rng(seed)
         check_timeout(lock_timeout)
-        if not isinstance(eviction_options, (Mapping, type(None))):
-            raise ConfigError(f"eviction_options must be a mapping, got {eviction_options!r}")
-        options = dict(eviction_options or {})
-        registry.create(
-            "evictions", eviction, **options
-        )  # what is wrong with it is said before a folder is made
+        options = check_eviction(eviction, eviction_options)
         kind = choose_index(self.metadata_dir, index, max_size)
-        self._make_folders()
+        make_folders(self.image_dir, self.metadata_dir)
+        self._used_up = highest_number(note_lost(self.cache_dir, kind, lock_timeout))
         self._images: ImageStore = registry.create("images", "local", self.image_dir)
         super().__init__(
             kind,
@@ -149,13 +145,6 @@ class CacheManager(Session):
         if max(self._limits().surplus(self._mirror)) > 0:
             with contextlib.suppress(StorageError):  # a read-only cache can still be looked at
                 self._enforce_max_size()
-
-    def _make_folders(self) -> None:
-        try:
-            for folder in (self.image_dir, self.metadata_dir):
-                folder.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise storage_error(f"make the cache folder {self.cache_dir}", exc) from exc
 
     # ------------------------------------------------------------------ adding
 
@@ -232,7 +221,8 @@ class CacheManager(Session):
         while True:
             number = writer.next_number()
             cache_id = f"cache_{number:05d}"
-            if cache_id not in self._mirror.briefs and not self._images.exists(cache_id + staged.suffix):
+            free = cache_id not in self._mirror.briefs and not self._images.exists(cache_id + staged.suffix)
+            if free and number > self._used_up:
                 return number, cache_id + staged.suffix
 
     def _take_back(self, staged: Staged, stored: str) -> None:
@@ -277,11 +267,11 @@ class CacheManager(Session):
         when the cache is closed. A pin is for good. Ids that are not there are fine.
 
         Raises:
-            InputError: A single text was given: its letters are no ids.
+            InputError: A single text was given, whose letters are no ids, or something that is no text.
         """
         if isinstance(cache_ids, str):
             raise InputError(f"protect takes a list of ids, got the text {cache_ids!r}")
-        elite = frozenset(cache_ids)
+        elite = frozenset(check_text(cache_id, "an id") for cache_id in cache_ids)
         with self._lock:
             self._elite = elite
 
@@ -294,9 +284,9 @@ class CacheManager(Session):
             return self._use(cache_id)
 
     def _use(self, cache_id: str) -> CacheEntry | None:
-        if cache_id not in self._mirror.briefs:
+        if not self._has(cache_id):
             self._look()
-            if cache_id not in self._mirror.briefs:
+            if not self._has(cache_id):
                 return None
         self._mirror.touch(cache_id, self._now())
         return self._mirror.entry(cache_id)
@@ -318,7 +308,7 @@ class CacheManager(Session):
         """The entries of these ids, in the order asked; ids that are gone are passed over. Not a use."""
         with self._lock:
             self._look()
-            known = [cache_id for cache_id in cache_ids if cache_id in self._mirror.briefs]
+            known = [cache_id for cache_id in cache_ids if self._has(cache_id)]
             return list(self._mirror.entries(known))
 
     def read_image(self, cache_id: str, *, as_use: bool = True) -> bytes:
@@ -381,7 +371,7 @@ class CacheManager(Session):
     def __contains__(self, cache_id: object) -> bool:
         with self._lock:
             self._look()
-            return cache_id in self._mirror.briefs
+            return self._has(cache_id)
 
     def __iter__(self) -> Iterator[CacheEntry]:
         ids = iter(self.ids())
@@ -399,7 +389,7 @@ class CacheManager(Session):
             EntryNotFoundError: No entry of that id.
         """
         with self._writing() as write:
-            if cache_id not in self._mirror.briefs:
+            if not self._has(cache_id):
                 raise self._no_entry(cache_id)
             write.remove([cache_id])
         self._finish(write)
@@ -421,7 +411,7 @@ class CacheManager(Session):
 
     def _set_pin(self, cache_id: str, pinned: bool) -> None:
         with self._writing() as write:
-            if cache_id not in self._mirror.briefs:
+            if not self._has(cache_id):
                 raise self._no_entry(cache_id)
             write.index.pin(cache_id, pinned)
             write.pin = (cache_id, pinned)
@@ -512,6 +502,13 @@ class CacheManager(Session):
     def _after_fork(self) -> None:
         self._rng = np.random.default_rng(self._rng.integers(2**63) + os.getpid())
         super()._after_fork()
+
+    def _has(self, cache_id: object) -> bool:
+        """Whether there is an entry of that id; raises InputError for what can be no id."""
+        try:
+            return cache_id in self._mirror.briefs
+        except TypeError as exc:
+            raise InputError(f"an id is text, got {cache_id!r}") from exc
 
     def _no_entry(self, cache_id: str) -> EntryNotFoundError:
         return EntryNotFoundError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from reverie import registry
-from reverie.cache.convert import index_on_disk
+from reverie.cache.folder import index_on_disk
 from reverie.errors import ConfigError, EmbeddingError, InputError
 from reverie.vectors import Embedding, as_embedding
 
 __all__ = [
     "check_count",
-    "check_folder",
+    "check_eviction",
     "check_limit",
     "check_parents",
     "check_space",
@@ -48,24 +47,6 @@ def read_config(config: Mapping[str, Any]) -> tuple[Any, Any]:
         ) from exc
 
 
-def check_folder(folder: Any) -> tuple[str, Path]:
-    """The cache folder as it was written and as an absolute path; ``~`` is the home folder.
-
-    Raises:
-        ConfigError: Not a path, an empty one, or one that leads nowhere.
-    """
-    shown = os.fspath(folder) if isinstance(folder, (str, os.PathLike)) else None
-    if not isinstance(shown, str) or not shown or "\0" in shown:
-        raise ConfigError(f"the cache folder must be a path, got {folder!r}")
-    try:
-        os.fsencode(shown)
-        return shown, Path(shown).expanduser().absolute()
-    except UnicodeEncodeError as exc:
-        raise ConfigError(f"the cache folder {shown!r} is no name that this system can hold: {exc}") from exc
-    except (RuntimeError, FileNotFoundError) as exc:  # no such user; the working directory was deleted
-        raise ConfigError(f"the cache folder {shown!r} cannot be found: {exc}") from exc
-
-
 def check_limit(name: str, value: Any) -> None:
     """Raise ConfigError unless a limit is None or a whole number of at least 1."""
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
@@ -93,6 +74,21 @@ def make_rng(seed: Any) -> np.random.Generator:
         raise ConfigError(f"the seed must be a whole number, 0 or more, or None; got {seed!r}") from exc
 
 
+def check_eviction(name: str, options: Any) -> dict[str, Any]:
+    """The options of an eviction policy that can be made with them; None is none.
+
+    Raises:
+        ConfigError: They are no mapping.
+        InputError: The policy does not take them.
+        UnknownNameError: No policy of that name.
+    """
+    if not isinstance(options, (Mapping, type(None))):
+        raise ConfigError(f"eviction_options must be a mapping, got {options!r}")
+    given = dict(options or {})
+    registry.create("evictions", name, **given)
+    return given
+
+
 def check_text(text: Any, what: str) -> str:
     """A text that JSON and SQLite can hold; raises InputError for other types and lone surrogates."""
     if not isinstance(text, str):
@@ -109,13 +105,13 @@ def check_vector(values: ArrayLike | None, encoder: str | None) -> Embedding | N
 
     Raises:
         EmbeddingError: NaN, infinity, zero, or no vector.
-        InputError: The encoder's name is not text.
+        InputError: The encoder's name is not text, or empty.
     """
     if values is None:
         return None
     vector = as_embedding(values, encoder=encoder)
-    if vector.encoder is not None:
-        check_text(vector.encoder, "the encoder's name")
+    if vector.encoder is not None and not check_text(vector.encoder, "the encoder's name"):
+        raise InputError("the encoder's name is empty: leave it out where it is not known")
     return vector
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from reverie.checks import refuse_nan
 from reverie.errors import EmbeddingError, InputError
 from reverie.vectors import (
     Embedding,
@@ -52,13 +53,12 @@ BANDS: tuple[tuple[float, str], ...] = (
 
 
 def describe_similarity(similarity: float) -> str:
-    """The specification's words for a similarity; raises InputError for NaN.
+    """The specification's words for a similarity; raises InputError for NaN and what is no number.
 
     Compared in float32, as the threshold of `find_similar` is: what 0.7 lets through is
     described by the band from 0.7.
     """
-    if math.isnan(similarity):
-        raise InputError("the similarity is NaN, expected a number in [-1, 1]")
+    refuse_nan("the similarity", similarity, "a number in [-1, 1]")
     return next(words for lowest, words in BANDS if np.float32(similarity) >= np.float32(lowest))
 
 
@@ -80,7 +80,7 @@ def find_similar(
     Raises:
         EmbeddingError: A vector is NaN, infinite, zero or of another length (named by its id).
         EncoderMismatchError: The vectors were made by different encoders.
-        InputError: ``threshold`` is NaN, ``k`` is negative, or a candidate is no pair.
+        InputError: ``threshold`` is no number, ``k`` is negative, or a candidate is no pair.
     """
     check_cut(threshold, k)
     table = as_table(candidates)
@@ -101,10 +101,10 @@ def check_cut(threshold: float | None, k: int | None) -> None:
     """Whether `find_similar` can cut by these.
 
     Raises:
-        InputError: ``threshold`` is NaN, or ``k`` is not a whole number of at least 0.
+        InputError: ``threshold`` is no number, or ``k`` is not a whole number of at least 0.
     """
-    if threshold is not None and math.isnan(threshold):
-        raise InputError("threshold is NaN, expected a cosine in [-1, 1] or None")
+    if threshold is not None:
+        refuse_nan("threshold", threshold, "a cosine in [-1, 1] or None")
     if k is not None and (isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 0):
         raise InputError(f"top_k must be a whole number of at least 0, or None; got {k!r}")
 
@@ -215,18 +215,22 @@ def weighted_choice(
         The id; None for no candidates.
 
     Raises:
-        InputError: No pairs, a similarity is NaN or infinite, or the temperature is not above 0.
+        InputError: No pairs, a similarity is NaN or infinite, all of them are more than a number can hold, or
+            the temperature is not above 0.
     """
     if not candidates:
         return None
     try:
         scores = [float(score) for _, score in candidates]
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, OverflowError) as exc:
         raise InputError(f"candidates must be pairs of an id and a similarity: {exc}") from exc
     if not all(math.isfinite(score) for score in scores):
         raise InputError("a similarity is NaN or infinite: it cannot weigh a choice")
     weights = _weights(scores, temperature)
-    draw = rng.random() * math.fsum(weights)
+    try:
+        draw = rng.random() * math.fsum(weights)
+    except OverflowError as exc:
+        raise InputError(f"similarities up to {max(scores):g} are too large to be added up") from exc
     for (name, _), weight in zip(candidates, weights, strict=True):
         draw -= weight
         if draw < 0:
@@ -238,7 +242,8 @@ def weighted_choice(
 
 def _weights(scores: Sequence[float], temperature: float | None) -> list[float]:
     if temperature is not None:
-        if not temperature > 0:
+        refuse_nan("temperature", temperature, "a number above 0")
+        if temperature <= 0:
             raise InputError(f"temperature must be above 0, got {temperature!r}")
         highest = max(scores)
         return [math.exp((score - highest) / temperature) for score in scores]

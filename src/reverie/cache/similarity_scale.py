@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reverie.cache.similarity import BANDS, describe_similarity
+from reverie.checks import refuse_nan
 from reverie.errors import InputError
 from reverie.vectors import EmbeddingSet, Vectors, similarities
 
@@ -51,6 +52,7 @@ class Percentile:
     value: float
 
     def __post_init__(self) -> None:
+        refuse_nan("a percentile", self.value, "a number from 0 to 100")
         if not 0 <= self.value <= 100:
             raise InputError(f"a percentile is a number from 0 to 100, got {self.value!r}")
 
@@ -147,8 +149,7 @@ class SimilarityScale:
         Raises:
             InputError: ``cosine`` is NaN.
         """
-        if math.isnan(cosine):
-            raise InputError("the similarity is NaN, expected a number in [-1, 1]")
+        refuse_nan("the similarity", cosine, "a number in [-1, 1]")
         if not self.calibrated:
             return float(np.interp(cosine, *_FIXED))
         return (

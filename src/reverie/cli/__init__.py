@@ -1,1 +1,1 @@
-"""The command line: `main` is the entry point, one module a noun."""
+"""The command line: `reverie.cli.main` is its root, one module a noun."""

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from reverie.cache.aesthetic_matcher import AestheticMatcher
-from reverie.cache.convert import index_on_disk
+from reverie.cache.folder import index_on_disk
 from reverie.cache.manager import CacheManager
 from reverie.cli.downloading import downloads
 from reverie.cli.output import complain, count, json_line, near, plain, say
 from reverie.cli.params import given
 from reverie.cli.place import Place
+from reverie.cli.searching import told
 from reverie.entry import CacheEntry
 from reverie.errors import ImageError, InputError, StorageError
 from reverie.vectors import Embedding
@@ -70,7 +71,9 @@ class Adding:
         if self._matcher is not None:
             with downloads():  # a missing encoder or model is an error before a folder is made
                 self._matcher.load()
-        with self._open() as cache:
+        with told():
+            opened = self._open()
+        with opened as cache:
             cache.on_evicted.append(self._note_eviction)
             added = sum([self._add(cache, image) for image in self._images])
             if not self._as_json:

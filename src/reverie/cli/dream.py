@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from reverie.cli.params import model_options, options_given
+from reverie.cli.params import model_options, no_nan, options_given
 
 __all__ = ["dream"]
 
@@ -32,6 +32,7 @@ __all__ = ["dream"]
 @click.option(
     "--strength",
     type=click.FloatRange(0, 1),
+    callback=no_nan,
     default=0.5,
     show_default=True,
     metavar="X",
@@ -48,11 +49,11 @@ __all__ = ["dream"]
 @click.option("--prompt", default="", metavar="TEXT", help="For generators that read one.")
 @click.option(
     "--size",
-    type=click.IntRange(min=1),
+    type=click.IntRange(11, 2048),  # what the built-in generator makes
     default=128,
     show_default=True,
     metavar="PX",
-    help="Side of a frame.",
+    help="Side of a frame, 11 to 2048.",
 )
 @click.option(
     "--generator", default="patches", show_default=True, metavar="NAME", help="What makes the frames."

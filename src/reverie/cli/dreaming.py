@@ -12,11 +12,12 @@ import click
 
 from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.cli.downloading import downloads
-from reverie.cli.output import Column, near, note, print_table, say, show
+from reverie.cli.output import Column, near, note, plain, print_table, say, show
 from reverie.cli.params import given
 from reverie.cli.progress import progress
-from reverie.loop.dream import DreamResult, DreamSettings, resume
+from reverie.loop.dream import DreamResult, DreamSettings, check_settings, resume
 from reverie.loop.dream import dream as run_dream
+from reverie.report.colours import colour_lines
 from reverie.report.run import Run, load_run
 from reverie.report.verdict import key_figures, verdict
 from reverie.report.write import write_report
@@ -36,6 +37,7 @@ def run(chosen: Mapping[str, Any]) -> DreamResult:
     """Dream with these options, showing how it goes; raises as `reverie.loop.dream.dream`."""
     out = chosen["out"] or free_folder(Path("dream"))
     settings = DreamSettings(**{**chosen, "out": out, "command": command_line(chosen)})
+    check_settings(settings)  # before a model is fetched and a word is said
     options = {name: chosen[name] for name in ("model_dir", "threads")}
     matcher = AestheticMatcher(settings.encoder, **given(options))
     with downloads():
@@ -111,7 +113,8 @@ def _summary(run: Run) -> None:
         print_table(
             [Column("", flexible=True), *(Column(arm.title.lower(), right=True) for arm in run.arms)], rows
         )
-    show("", " ".join([judged.headline, *judged.notes]), "")
+    lines = [plain(line) for line in colour_lines(run)]
+    show("", " ".join([judged.headline, *judged.notes]), *(["", *lines] if lines else []), "")
 
 
 def tell_files(folder: Path, written: list[Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ __all__ = [
     "json_object",
     "json_option",
     "model_options",
+    "no_nan",
     "options_given",
     "size_limit",
     "spelled_out",
@@ -44,6 +46,13 @@ def json_object(_ctx: click.Context, _param: click.Parameter, value: str | None)
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def no_nan(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
+    """The number, unless it is NaN, which lies in every range for click: wrong usage."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number")
+    return value
 
 
 def size_limit(_ctx: click.Context, _param: click.Parameter, value: str) -> int | None:

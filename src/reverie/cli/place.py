@@ -75,7 +75,7 @@ def open_cache(place: Place) -> CacheManager:
         ConfigError: The folder holds no cache; none is made.
         ReverieError: As `CacheManager`.
     """
-    from reverie.cache.convert import index_on_disk
+    from reverie.cache.folder import index_on_disk
     from reverie.cache.manager import CacheManager
 
     if index_on_disk(place.path / "metadata") is None:

@@ -31,11 +31,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from reverie.checks import check_number, check_strength, check_whole
 from reverie.errors import ImageError, InputError
 from reverie.generators.seed_images import built_in_seeds, load_seeds
 from reverie.pixels import Pixels, fit, to_pixels
 
-__all__ = ["PatchGenerator"]
+__all__ = ["MAX_SIZE", "PatchGenerator"]
+
+MAX_SIZE = 2048
+"""The largest side of a frame: with 24 seeds it takes about 6 GB and a minute to begin."""
 
 _Floats = NDArray[np.float32]
 _Places = NDArray[np.intp]
@@ -80,7 +84,8 @@ class PatchGenerator:
     Args:
         seeds: Pictures to dream of, arrays ``(h, w, 3)`` uint8 RGB of any size; or a folder of
             pictures; None takes the 24 built-in ones. Each is cut to a square of ``size``.
-        size: Side of a frame in pixels.
+        size: Side of a frame in pixels, at most `MAX_SIZE`. With the built-in seeds 1024 takes 1.4 GB while
+            it is being made, and grows with the square.
         patch: Side of a patch in pixels of its level.
         per_level: Patches stored at each level, drawn at random from all there are.
         top_k: Nearest patches that share in an output patch.
@@ -121,14 +126,10 @@ class PatchGenerator:
         build_seed: int = 0,
     ) -> None:
         _check_counts(patch=patch, per_level=per_level, top_k=top_k, pca=pca, steps=steps)
-        _check_counts(strides=min(strides, default=0))
+        _check_strides(strides)
         _check_scales(sigma_min=sigma_min, target=target, noise_amplification=noise_amplification)
-        if build_seed < 0:
-            raise InputError(f"build_seed must be 0 or more, got {build_seed}")
-        if not (0.0 <= bandwidth < math.inf and 0.0 <= position_weight < math.inf):
-            raise InputError(
-                f"bandwidth and position_weight must be 0 or more, got {bandwidth} and {position_weight}"
-            )
+        _check_scales(zero=True, bandwidth=bandwidth, position_weight=position_weight)
+        check_whole("build_seed", build_seed, 0)
         self._factors = _factors(size, patch)
         self._side = size
         self._patch = patch
@@ -175,7 +176,7 @@ class PatchGenerator:
 
         Raises:
             ImageError: The frame is not an image or not of `size`.
-            InputError: ``strength`` is outside 0..1 or NaN, or ``seed`` is negative.
+            InputError: ``strength`` is outside 0..1 or NaN, or ``seed`` is no whole number, 0 or more.
         """
         del prompt
         pixels = self._check(frame, strength, seed)
@@ -189,10 +190,8 @@ class PatchGenerator:
         return made
 
     def _check(self, frame: Pixels, strength: float, seed: int) -> Pixels:
-        if not 0.0 <= strength <= 1.0:
-            raise InputError(f"strength must be from 0 (keep the frame) to 1 (forget it), got {strength}")
-        if seed < 0:
-            raise InputError(f"seed must be 0 or more, got {seed}")
+        check_strength(strength)
+        check_whole("seed", seed, 0)
         pixels = to_pixels(frame)
         if pixels.shape[:2] != self.size:
             raise ImageError(
@@ -298,14 +297,20 @@ class PatchGenerator:
 
 def _check_counts(**counts: int) -> None:
     for name, count in counts.items():
-        if count < 1:
-            raise InputError(f"{name} must be at least 1, got {count}")
+        check_whole(name, count, 1)
 
 
-def _check_scales(**scales: float) -> None:
+def _check_strides(strides: Sequence[int]) -> None:
+    if isinstance(strides, (str, bytes)) or not hasattr(strides, "__len__") or len(strides) == 0:
+        raise InputError(f"strides must be a sequence of at least one whole number, got {strides!r}")
+    for stride in strides:
+        check_whole("each of strides", stride, 1)
+
+
+def _check_scales(*, zero: bool = False, **scales: float) -> None:
     for name, scale in scales.items():
-        if not 0.0 < scale < math.inf:
-            raise InputError(f"{name} must be a positive number, got {scale}")
+        if check_number(name, scale) < 0 or not (zero or scale):
+            raise InputError(f"{name} must be {'0 or more' if zero else 'a positive number'}, got {scale}")
 
 
 def _load(seeds: Sequence[Pixels] | str | os.PathLike[str] | None, size: int) -> list[Pixels]:
@@ -313,6 +318,8 @@ def _load(seeds: Sequence[Pixels] | str | os.PathLike[str] | None, size: int) ->
         return built_in_seeds(size)
     if isinstance(seeds, (str, os.PathLike)):
         return load_seeds(seeds, size)
+    if not hasattr(seeds, "__len__"):
+        raise InputError(f"seeds must be a sequence of pictures, a folder, or None, got {seeds!r}")
     if len(seeds) == 0:
         raise InputError("no seed images: pass at least one picture, or None for the built-in ones")
     return [fit(to_pixels(seed), size, size) for seed in seeds]
@@ -330,10 +337,15 @@ def _factors(size: int, patch: int) -> list[int]:
     """Scales of the pyramid, 1, 2, 4, ..., while they divide ``size`` and leave room for a patch.
 
     Raises:
-        InputError: Not even the full size leaves room.
+        InputError: Not even the full size leaves room, or it is above `MAX_SIZE`.
     """
-    if size < patch + _MARGIN:
+    if check_whole("size", size, 0) < patch + _MARGIN:
         raise InputError(f"size must be at least patch + {_MARGIN} = {patch + _MARGIN} pixels, got {size}")
+    if size > MAX_SIZE:
+        raise InputError(
+            f"size must be at most {MAX_SIZE} pixels, got {size}: memory and time grow with its square; "
+            "dream smaller and enlarge what comes out"
+        )
     factors = [1]
     while size % (2 * factors[-1]) == 0 and size // (2 * factors[-1]) >= patch + _MARGIN:
         factors.append(2 * factors[-1])

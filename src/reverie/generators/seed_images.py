@@ -10,6 +10,7 @@ import os
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from reverie.checks import check_whole
 from reverie.errors import InputError, StorageError
 from reverie.pixels import Pixels, fit, to_pixels
 
@@ -87,5 +88,4 @@ def _list(folder: Path) -> list[Path]:
 
 
 def _check_size(size: int) -> None:
-    if size < 1:
-        raise InputError(f"the size of a picture must be at least 1 pixel, got {size}")
+    check_whole("the size of a picture in pixels", size, 1)

@@ -29,6 +29,7 @@ from reverie import registry
 from reverie._version import __version__
 from reverie.admission import MaximumSimilarity
 from reverie.cache.aesthetic_matcher import AestheticMatcher
+from reverie.checks import check_seed, check_strength, check_whole
 from reverie.errors import InputError
 from reverie.loop.arm import Arm
 from reverie.loop.driver import DreamLoop
@@ -43,7 +44,7 @@ from reverie.pixels import Pixels, fit
 from reverie.protocols import Encoder, Generator, LatentSpace
 from reverie.storage import replace_file, storage_error
 
-__all__ = ["ArmDone", "DreamResult", "DreamSettings", "asked", "dream", "resume"]
+__all__ = ["ArmDone", "DreamResult", "DreamSettings", "asked", "check_settings", "dream", "resume"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class DreamSettings:
         out: The run folder; must be empty or not there yet.
         frames: Frames of each arm, at least 1.
         strength: 0 keeps the input of a frame, 1 forgets it.
-        seed: Seed of everything random.
+        seed: Seed of everything random, from 0 to 2^63 - 1.
         policy: Registered injection policy of the arm with memory.
         seeds: Folder of seed pictures; None takes the built-in ones.
         generator: Registered generator.
@@ -150,9 +151,21 @@ def dream(
         GenerationError: The generator failed; what was made before it is there.
         StorageError: The disk refused.
     """
+    check_settings(settings)
+    return _dream(settings, on_frame, encoder, None)
+
+
+def check_settings(settings: DreamSettings) -> None:
+    """Whether `dream` can begin with these, as far as can be told without loading or making anything.
+
+    Raises:
+        InputError: A setting is out of range, or the folder is not empty.
+        UnknownNameError: No such policy, generator, encoder or colour correction.
+        MissingDependencyError: The policy is not installed.
+        StorageError: The folder cannot be looked into.
+    """
     _check(settings)
     _check_empty(settings.out)
-    return _dream(settings, on_frame, encoder, None)
 
 
 def resume(
@@ -237,13 +250,13 @@ def _encoder(settings: DreamSettings) -> Encoder:
 
 
 def _check(settings: DreamSettings) -> None:
-    if settings.frames < 1:
-        raise InputError(f"frames must be at least 1, got {settings.frames}")
-    if not 0.0 <= settings.strength <= 1.0:
-        raise InputError(f"strength must be in [0, 1], got {settings.strength}")
-    if settings.seed < 0:
-        raise InputError(f"seed must be 0 or more, got {settings.seed}")
+    check_whole("frames", settings.frames, 1)
+    check_strength(settings.strength)
+    check_seed(settings.seed)
+    check_whole("size", settings.size, 1)
     registry.load("policies", settings.policy)
+    registry.check("generators", settings.generator)
+    registry.check("encoders", settings.encoder)
     check_correction(settings.colour)
 
 

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from reverie.errors import GenerationError, InputError
+from reverie.checks import check_seed, check_strength
+from reverie.errors import GenerationError
 from reverie.loop.actuator import Again
 from reverie.loop.observed import Injection, Observed
 from reverie.pixels import ImageLike, Pixels, fit, to_pixels
@@ -74,12 +75,12 @@ class DreamLoop:
         start: The first input; fitted to the generator's size.
         strength: 0 keeps the input, 1 forgets it.
         prompt: Passed to the generator and kept with each frame.
-        seed: Seed of the noise, not below 0: the same seed, start and decisions give the same frames.
+        seed: Seed of the noise, from 0 to 2^63 - 1: the same seed, start and decisions give the same frames.
         on_frame: Called with each `FrameDone`.
 
     Raises:
         ImageError: The start image cannot be used.
-        InputError: ``strength`` is not in [0, 1], or the seed is negative.
+        InputError: ``strength`` is not in [0, 1], or ``seed`` is none.
     """
 
     def __init__(
@@ -93,15 +94,11 @@ class DreamLoop:
         seed: int = 0,
         on_frame: Callable[[FrameDone], None] | None = None,
     ) -> None:
-        if not 0.0 <= strength <= 1.0:
-            raise InputError(f"strength must be in [0, 1], got {strength!r}")
-        if seed < 0:
-            raise InputError(f"seed must be 0 or more, got {seed!r}")
+        self._strength = check_strength(strength)
+        self._seed = check_seed(seed)
         self._generator = generator
         self._observer = observer
-        self._strength = strength
         self._prompt = prompt
-        self._seed = seed
         self._on_frame = on_frame
         self._input = fit(to_pixels(start), *generator.size)
         self.frame = 0

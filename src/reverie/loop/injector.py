@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from reverie import registry
+from reverie.checks import check_seed
 from reverie.errors import EntryNotFoundError, ImageError, InputError, StorageError, UnsafePathError
 from reverie.loop.actuator import Actuator, Again, Target, imagine
 from reverie.loop.colour_keeper import ColourKeeper
@@ -51,7 +52,7 @@ class Injector:
         memory: Where frames are kept.
         policy: A registered name (``wander``, ``gentle``, ``restless``, ``spec``, ``random``, ``none``) or an
             `InjectionPolicy`.
-        seed: All of its randomness; the same frames give the same decisions.
+        seed: All of its randomness, from 0 to 2^63 - 1; the same frames give the same decisions.
         towards: What the loop is to tend to, for policies that ask for it: a picture, a vector or, with an
             encoder that reads, a text.
         latents: The generator's latents, for a policy that blends there.
@@ -68,8 +69,8 @@ class Injector:
     Raises:
         UnknownNameError: No policy, or no colour correction, of that name.
         ImageError: An anchor cannot be used.
-        InputError: Options of a policy that was not given by name, or a text for an encoder that knows
-            pictures only.
+        InputError: ``policy`` or ``seed`` is none, options of a policy that was not given by name, or a text
+            for an encoder that knows pictures only.
     """
 
     def __init__(
@@ -84,13 +85,9 @@ class Injector:
         anchors: Sequence[ImageLike] = (),
         **options: Any,
     ) -> None:
-        if options and not isinstance(policy, str):
-            raise InputError(f"{', '.join(options)}: a policy that exists already takes no options")
+        self._rng = np.random.default_rng(check_seed(seed))
+        self._policy = _policy(policy, options)
         self.memory = memory
-        self._policy: InjectionPolicy = (
-            registry.create("policies", policy, **options) if isinstance(policy, str) else policy
-        )
-        self._rng = np.random.default_rng(seed)
         self._watch = Watch(memory.matcher)
         transition = getattr(self._policy, "transition", None) or TransitionSettings()
         self._actuator = Actuator(transition, self._watch.encode_batch, latents)
@@ -430,6 +427,21 @@ class Injector:
         right = self._colour.corrected(shown)
         self._actuator.corrected = None if right is None else right.pixels
         return right
+
+
+def _policy(policy: str | InjectionPolicy, options: Mapping[str, Any]) -> InjectionPolicy:
+    """The policy of a name, or the one that was given."""
+    if isinstance(policy, str):
+        made: InjectionPolicy = registry.create("policies", policy, **options)
+        return made
+    if isinstance(policy, type) or not (hasattr(policy, "decide") and hasattr(policy, "name")):
+        raise InputError(
+            f"policy must be a registered name ({', '.join(registry.names('policies'))}) or an object with "
+            f"`name` and `decide`, got {policy!r}"
+        )
+    if options:
+        raise InputError(f"{', '.join(options)}: a policy that exists already takes no options")
+    return policy
 
 
 _NEARER = {

@@ -119,10 +119,18 @@ def _alarm(when: When, observation: Observation, since: int | None) -> Whether:
         alarm = _latched(_alike(observation.recent, when.window, when.least), on, off)
     numbers = {"alike": now, "alarm": float(alarm)}
     if not alarm:
-        return Whether(False, f"the loop moves: mean cosine {now:.2f}, alarm at {on:.2f}", numbers)
+        reason = f"the loop moves: mean cosine {now:.2f}, memory steps in above {on:.2f}"
+        return Whether(False, reason, numbers)
     if since is not None:
-        return Whether(False, f"alarm, but an injection ended {since} frames ago", numbers)
-    return Whether(True, f"the last frames are alike (mean cosine {now:.2f}, alarm at {on:.2f})", numbers)
+        return Whether(False, f"the frames are alike, but an injection ended {since} frames ago", numbers)
+    return Whether(True, _too_alike(now, on, off), numbers)
+
+
+def _too_alike(now: float, on: float, off: float) -> str:
+    """Why memory steps in, without the word alarm: that is the name of the one that keeps a promise."""
+    if now > on:
+        return f"the last frames are alike (mean cosine {now:.2f}, memory steps in above {on:.2f})"
+    return f"the last frames are still alike (mean cosine {now:.2f}, not yet below {off:.2f})"
 
 
 def fruitless(observation: Observation) -> int:

@@ -23,7 +23,7 @@ from reverie.cache.manager import CacheManager
 from reverie.errors import CacheError, EncoderMismatchError, ImageNotFoundError, InputError
 from reverie.loop.journal import read_journal
 from reverie.protocols import Encoder
-from reverie.storage import storage_error
+from reverie.storage import is_there, storage_error
 from reverie.vectors import Embedding, Vectors, as_embedding
 
 __all__ = [
@@ -285,13 +285,13 @@ def open_recording(
 
 def _find(path: Path, arm: str | None) -> tuple[Path, dict[str, Any]]:
     """The journal, and the record of its run."""
-    if (path / "run.json").is_file():
+    if is_there(path / "run.json"):
         run = read_record(path)
         return _arm_folder(path, run, arm) / JOURNAL, run
     if arm is not None:
         raise InputError(f"{path} is no run folder, so it has no loop {arm!r} to choose")
     journal = path / JOURNAL if path.is_dir() else path
-    if not path.exists():
+    if not is_there(path):
         raise InputError(f"{path}: no such file or folder")
     if not journal.is_file():
         raise InputError(f"{path} holds no {JOURNAL} and no run.json: it is neither a loop nor a run")

@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from reverie import registry
 from reverie._version import __version__
 from reverie.admission import MaximumSimilarity
+from reverie.checks import check_seed
 from reverie.diversity import vendi
 from reverie.errors import InputError
 from reverie.loop.open_loop import OpenLoop, Witnessed
@@ -222,9 +223,7 @@ def _filled_in(
 ) -> ReplaySettings:
     if keeps.remember_seeds and not seeds:
         raise InputError(f"{recording.folder} holds no seed pictures that could be remembered")
-    seed = recording.asked("seed", 0) if settings.seed is None else settings.seed
-    if seed < 0:
-        raise InputError(f"seed must be 0 or more, got {seed}")
+    seed = check_seed(recording.asked("seed", 0) if settings.seed is None else settings.seed)
     size = places(seeds) if settings.max_size is None else settings.max_size
     if size <= seeds:
         raise InputError(

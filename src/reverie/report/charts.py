@@ -24,6 +24,7 @@ __all__ = [
     "Series",
     "arm_slots",
     "effective_images_chart",
+    "measure_chart",
     "number",
     "render_svg",
     "similarity_chart",
@@ -126,15 +127,16 @@ def arm_slots(arms: Sequence[Arm]) -> list[int]:
 
 def effective_images_chart(run: Run) -> Chart:
     """Effective images of the recent frames, over time, one line an arm."""
-    return _chart(run, "effective_images", "Effective images over time", dots=False)
+    return measure_chart(run, "effective_images", "Effective images over time", dots=False)
 
 
 def similarity_chart(run: Run) -> Chart:
     """Mean pairwise similarity of the recent frames, over time; a dot at every injection."""
-    return _chart(run, "pairwise", "Pairwise similarity over time", dots=True)
+    return measure_chart(run, "pairwise", "Pairwise similarity over time", dots=True)
 
 
-def _chart(run: Run, measure: str, title: str, *, dots: bool) -> Chart:
+def measure_chart(run: Run, measure: str, title: str, *, dots: bool, top: float = 1.0) -> Chart:
+    """A measure over time by its name in the journal, one line an arm; other arguments as of `Chart`."""
     series = [
         Series(
             label=arm.title,
@@ -144,7 +146,7 @@ def _chart(run: Run, measure: str, title: str, *, dots: bool) -> Chart:
         )
         for arm, slot in zip(run.arms, arm_slots(run.arms), strict=True)
     ]
-    return Chart(title=title, series=series, last=float(run.last), dots=dots)
+    return Chart(title=title, series=series, last=float(run.last), top=top, dots=dots)
 
 
 # ------------------------------------------------------------------------------------ numbers

@@ -24,6 +24,7 @@ from reverie.report.charts import (
     render_svg,
     similarity_chart,
 )
+from reverie.report.colours import colour_lines, drift_chart
 from reverie.report.contact_sheet import sheet_numbers
 from reverie.report.injections import injections_section
 from reverie.report.mosaic import mosaic_section
@@ -71,7 +72,7 @@ def render_html(run: Run) -> str:
 
 def _head(run: Run, told: Verdict) -> str:
     frames = f"{run.last:,} frames" if run.last != 1 else "1 frame"
-    notes = "".join(f"<p>{escape(note)}</p>" for note in told.notes)
+    notes = "".join(f"<p>{escape(note)}</p>" for note in (*told.notes, *colour_lines(run)))
     day = f" · {escape(run.created[:10])}" if run.created else ""
     return (
         f'<header><p class="eyebrow">reverie · {frames}{day}</p>'
@@ -160,6 +161,13 @@ def _charts(run: Run) -> str:
             "How alike the last frames are: 1 is the same picture. A loop that stays near 1 has collapsed.",
         ),
     ]
+    drift = drift_chart(run)
+    if drift is not None:
+        words = (
+            "How far the colours are outside of those that the loop is measured against: 0 is within them, "
+            "from about 0.02 it is plain to see."
+        )
+        plots.append(_plot(drift, words))
     ticks = "Ticks below the axis mark injections; on the similarity line each is a dot."
     lead = ticks if any(arm.injections for arm in run.arms) else "No memory was injected."
     return section("Over time", lead, "".join(plots) + states_block(run))

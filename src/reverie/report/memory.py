@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reverie.cache.convert import index_on_disk
+from reverie.cache.folder import index_on_disk
 from reverie.cache.manager import CacheManager
 from reverie.entry import CacheEntry
 from reverie.errors import ReverieError

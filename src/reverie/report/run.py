@@ -19,6 +19,7 @@ from PIL import Image
 from reverie.errors import ImageError, InputError, StorageError
 from reverie.loop.journal import read_journal
 from reverie.pixels import to_image
+from reverie.storage import is_there
 
 __all__ = ["Arm", "Doing", "FrameRecord", "Injected", "Run", "evenly", "load_run"]
 
@@ -68,6 +69,8 @@ class FrameRecord:
         doing: What the loop was doing; None in a journal of before there were states.
         arrived: Whether the way to what was injected ended at this frame.
         on_way: Whether the loop is on a way of several frames after it; a cut is none.
+        drift: How its colours are outside of those of the anchors, in words; empty in an older journal.
+        recoloured: Whether its colours were put right in the next input.
         measures: Numbers by name; a measure that was not there yet is left out.
         times_ms: Milliseconds by phase (generate, encode, store, decide).
     """
@@ -78,6 +81,8 @@ class FrameRecord:
     doing: Doing | None = None
     arrived: bool = False
     on_way: bool = False
+    drift: str = ""
+    recoloured: bool = False
     measures: Mapping[str, float] = field(default_factory=dict)
     times_ms: Mapping[str, float] = field(default_factory=dict)
 
@@ -108,7 +113,7 @@ class Arm:
     def numbers(self) -> tuple[int, ...]:
         """Numbers of the frames that are on disk, ascending; 0 is the start image."""
         frames = self.folder / "frames"
-        found = (path.stem for path in frames.glob("*.png")) if frames.is_dir() else ()
+        found = (path.stem for path in frames.glob("*.png")) if is_there(frames) else ()
         return tuple(sorted(int(stem) for stem in found if len(stem) >= 6 and stem.isdecimal()))
 
     @property
@@ -198,7 +203,7 @@ def load_run(folder: str | Path) -> Run:
     """
     root = Path(folder)
     path = root / RUN_FILE
-    if not path.is_file():
+    if not is_there(path) or not path.is_file():
         raise InputError(f"{root} is not a run: it has no {RUN_FILE} (`reverie dream` writes one)")
     data = _parse(_read(path), str(path))
     version = data.get("version")
@@ -238,7 +243,7 @@ def _arm(root: Path, path: Path, entry: Any) -> Arm:
 
 
 def _journal(path: Path) -> tuple[FrameRecord, ...]:
-    if not path.exists():
+    if not is_there(path):
         return ()
     records: dict[int, FrameRecord] = {}
     for at, line in enumerate(read_journal(path), 1):
@@ -251,6 +256,7 @@ def _record(data: Mapping[str, Any], where: str) -> FrameRecord:
     frame = data.get("frame")
     if not isinstance(frame, int) or isinstance(frame, bool) or frame < 0:
         raise InputError(f"{where}: 'frame' must be a whole number from 0, got {frame!r}")
+    colour = _table(data, "colour", where)
     return FrameRecord(
         frame=frame,
         reason=_text(data, "reason", where),
@@ -258,6 +264,8 @@ def _record(data: Mapping[str, Any], where: str) -> FrameRecord:
         doing=_doing(data.get("loop"), where),
         arrived=data.get("arrived") is True,
         on_way=_table(_table(data, "state", where), "way", where).get("leg") is not None,
+        drift=_text(colour, "drift", where),
+        recoloured=bool(_text(colour, "corrected", where)),
         measures=_numbers(_table(data, "measures", where)),
         times_ms=_numbers(_table(data, "times_ms", where)),
     )
