@@ -45,8 +45,10 @@ def test_a_line_a_loop(tmp_path):
     """How it ended, against what, how often it was outside, and whether that was put right."""
     run = coloured(tmp_path / "run", {"without": OUT, "with": IN}, remember_seeds=True, colour="off")
     assert colour_lines(run) == [
-        "Without memory: colours at the end much darker, more magenta than the seed pictures, "
-        "outside of them in 16 of 24 frames.",
+        (
+            "Without memory: colours at the end much darker, more magenta than the seed pictures, "
+            "outside of them in 16 of 24 frames."
+        ),
         "With memory: colours stayed within those of the seed pictures; no correction was on.",
     ]
 

@@ -121,6 +121,9 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
 def quantise_network(network: Path, target: Path) -> None:
     """Write ``network`` with int8 weights; activations are scaled anew in every call (no pictures needed).
 
+    Where this processor adds two products in 16 bits and cuts what is too large, weights get 7 bits: without
+    that, a vector would differ from the one of a processor with VNNI by up to ten times what int8 costs.
+
     Raises:
         ImportError: The library ``onnx`` is not installed.
     """
@@ -132,8 +135,29 @@ def quantise_network(network: Path, target: Path) -> None:
             target,
             per_channel=True,
             weight_type=QuantType.QInt8,
+            reduce_range=_saturates(),
             op_types_to_quantize=["MatMul", "Gemm"],
         )
+
+
+def _saturates() -> bool:
+    """Whether a product of the largest uint8 and int8 numbers comes out too small on this processor."""
+    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415 - only where int8 is made
+
+    depth = 64
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["rows", "weights"], ["product"])],
+        "probe",
+        [helper.make_tensor_value_info("rows", TensorProto.UINT8, [1, depth])],
+        [helper.make_tensor_value_info("product", TensorProto.INT32, [1, depth])],
+        [numpy_helper.from_array(np.full((depth, depth), 127, np.int8), "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), _options(threads=1), providers=["CPUExecutionProvider"]
+    )
+    found: NDArray[np.int32] = session.run(None, {"rows": np.full((1, depth), 255, np.uint8)})[0]
+    return bool(found.min() < 255 * 127 * depth)
 
 
 @contextmanager

@@ -48,14 +48,14 @@ def check_bars(groups: Mapping[Group, _Arms], ours: str = "wander") -> list[Bar]
 
     Args:
         groups: As `reverie.study.statistics.grouped` gives them.
-        ours: The arm that is checked.
+        ours: The arm that is checked; in a group without it there is nothing to check.
     """
     found: list[Bar] = []
     for group, arms in groups.items():
         if ours in arms:
             found += _of_frames(group, arms, ours)
             found += _against(group, arms, ours)
-        found += _ranking(group, arms)
+            found += _ranking(group, arms)
     return found
 
 
