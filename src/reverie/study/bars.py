@@ -112,7 +112,7 @@ def _against(group: Group, arms: _Arms, ours: str) -> Iterator[Bar]:
         yield _ratio(group, arms, (ours, "restart"), "vendi", 1.0)
     if pictures == 24 and "dream-gen-capped" in arms:
         yield _ratio(group, arms, (ours, "dream-gen-capped"), "vendi", 1.5)
-    if pictures == 0 and "none" in arms:
+    if pictures == 0 and generator != _TRAVELS and "none" in arms:
         yield _ratio(group, arms, (ours, "none"), "vendi", 4.0 if generator.startswith("patches") else 2.0)
     if generator == _TRAVELS and "none" in arms:
         yield _ratio(group, arms, (ours, "none"), "vendi", 0.97)

@@ -69,6 +69,7 @@ _LISTED = (
     Dreamer("patches-35", "patches", 0.35),
     Dreamer("patches-50", "patches", 0.5),
     Dreamer("patches-60", "patches", 0.6),
+    Dreamer("conv-35", "conv", 0.35),
     Dreamer("conv-50", "conv", 0.5),
     Dreamer("latent-35", "latent", 0.35),
     Dreamer("latent-50", "latent", 0.5),
@@ -97,7 +98,7 @@ class PartOf:
 PARTS: Mapping[str, PartOf] = {
     "development": PartOf(("patches-50", "latent-50"), 1000, 4),
     "held-out": PartOf(
-        ("patches-35", "patches-50", "patches-60", "conv-50", "latent-35", "latent-60"), 0, 16
+        ("patches-35", "patches-50", "patches-60", "conv-35", "conv-50", "latent-35", "latent-60"), 0, 16
     ),
 }
 """Held out are other seeds everywhere, and all generators but ``patches-50`` and ``latent-50``."""
