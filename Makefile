@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint format bench docs clean
+.PHONY: help demo test test-long lint format bench long-life study docs clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,12 @@ $(VENV)/.bench: $(VENV)/.dev
 
 bench: $(VENV)/.bench ## all benchmarks, interleaved with their peers (a quarter of an hour)
 	$(BIN)/python benchmarks/run_all.py $(ARGS)
+
+long-life: $(VENV)/.bench ## five loops of 10,000 frames: do they stay varied, and as fast and small (an hour)
+	$(BIN)/python benchmarks/long_life.py $(ARGS)
+
+study: $(VENV)/.bench ## the whole held-out study into ./study; Ctrl-C keeps what is done (half a day)
+	$(BIN)/reverie study $(ARGS)
 
 docs: $(VENV)/.dev ## write the generated pages of docs/
 	$(BIN)/python tools/cli_docs.py
