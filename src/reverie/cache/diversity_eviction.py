@@ -15,6 +15,7 @@ is in the cache alone, not on how it got there. A cosine is off by about 1e-4.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeAlias
@@ -35,7 +36,7 @@ _Rows: TypeAlias = NDArray[np.float32]
 _AT_ONCE = 128  # rows of a block when everything is compared with everything
 
 
-class _Compared:
+class _Compared(ABC):
     """The entries as rows of one matrix, without gaps; a removed row's place is taken by the last.
 
     Nothing is computed when an entry comes or goes. What a subclass knows of the rows is brought up to
@@ -100,7 +101,7 @@ class _Compared:
         slot = self._slots.get(cache_id)
         return slot is not None and space == self._space and np.array_equal(self._rows[slot], row)
 
-    def touch(self, cache_id: str, used_ns: int) -> None:
+    def touch(self, cache_id: str, used_ns: int) -> None:  # noqa: B027 - nothing to do is what it does
         """A use does not matter here."""
 
     def discard(self, cache_id: str) -> None:
@@ -127,9 +128,9 @@ class _Compared:
             self._slots[self._ids[slot]] = slot
         self._ids.pop()
 
+    @abstractmethod
     def _leave(self, cache_id: str, slot: int, last: int) -> None:
         """A row is about to go, and the last row to take its place."""
-        raise NotImplementedError
 
     def _choose(self) -> None:
         """Compare what the newest loose vector can be compared with; the others wait among the foreign."""
@@ -182,13 +183,13 @@ class _Compared:
             for slot in self._greedy(loose):
                 yield self._ids[slot]
 
+    @abstractmethod
     def _settle(self) -> None:
         """Bring up to date what is known of the rows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _greedy(self, loose: NDArray[np.bool_]) -> Iterator[int]:
         """Rows to evict out of the loose ones, each as if those before it were gone."""
-        raise NotImplementedError
 
     def _products(self, others: _Rows) -> _Rows:
         """``(n, m)``: all rows times ``(m, d)`` others, in one pass over the rows."""

@@ -41,12 +41,7 @@ from reverie.cache.settings import (
     read_config,
 )
 from reverie.entry import CacheEntry, Record, encode_params
-from reverie.errors import (
-    CacheError,
-    EntryNotFoundError,
-    InputError,
-    StorageError,
-)
+from reverie.errors import CacheError, InputError, StorageError
 from reverie.pixels import ImageLike
 from reverie.protocols import ImageStore, IndexWriter, Staged
 from reverie.vectors import EmbeddingSet
@@ -502,15 +497,3 @@ class CacheManager(Session):
     def _after_fork(self) -> None:
         self._rng = np.random.default_rng(self._rng.integers(2**63) + os.getpid())
         super()._after_fork()
-
-    def _has(self, cache_id: object) -> bool:
-        """Whether there is an entry of that id; raises InputError for what can be no id."""
-        try:
-            return cache_id in self._mirror.briefs
-        except TypeError as exc:
-            raise InputError(f"an id is text, got {cache_id!r}") from exc
-
-    def _no_entry(self, cache_id: str) -> EntryNotFoundError:
-        return EntryNotFoundError(
-            f"no entry {cache_id!r} in this cache: it was never added, or evicted or removed since"
-        )

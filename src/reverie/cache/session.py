@@ -14,7 +14,7 @@ from typing import Any
 from reverie import registry
 from reverie.cache.mirror import Mirror, Write
 from reverie.cache.settings import check_space
-from reverie.errors import CacheClosedError
+from reverie.errors import CacheClosedError, EntryNotFoundError, InputError
 from reverie.protocols import Changes, EvictionPolicy, IndexBackend
 from reverie.vectors import Embedding
 
@@ -126,6 +126,18 @@ class Session:
         if changes is not None:
             self._mirror.absorb(changes)
             self._spaces = set()
+
+    def _has(self, cache_id: object) -> bool:
+        """Whether there is an entry of that id; raises InputError for what can be no id."""
+        try:
+            return cache_id in self._mirror.briefs
+        except TypeError as exc:
+            raise InputError(f"an id is text, got {cache_id!r}") from exc
+
+    def _no_entry(self, cache_id: str) -> EntryNotFoundError:
+        return EntryNotFoundError(
+            f"no entry {cache_id!r} in this cache: it was never added, or evicted or removed since"
+        )
 
     def _check_spaces(self, vectors: Iterable[Embedding]) -> None:
         """Refuse a vector of another length than the others of its encoder have, there or among these."""
