@@ -251,6 +251,8 @@ def test_the_bars_are_those_that_were_set():
         "effective images against none"
     ]
     assert missed(figures(), figures(vendi=5.1), "conv-50", pictures=0, other="none") == []
+    travels = figures(vendi=19.7)  # twice of that is not asked of what travels by itself, 97 % is
+    assert missed(figures(), travels, "latent-60", pictures=0, other="none") == []
     assert missed(figures(), figures(vendi=20.7), "latent-60", pictures=3, other="none") == [
         "effective images against none"
     ]
