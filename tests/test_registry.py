@@ -45,8 +45,9 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Install
 
 
 def test_kinds_are_the_parts_of_the_house() -> None:
-    """Six kinds of parts are chosen by name, each with a word for messages."""
-    assert registry.kinds() == ("encoders", "generators", "indexes", "images", "evictions", "policies")
+    """Seven kinds of parts are chosen by name, each with a word for messages."""
+    expected = ("encoders", "generators", "indexes", "images", "evictions", "policies", "searchers")
+    assert registry.kinds() == expected
     assert set(registry._SINGULAR) == set(registry.kinds())
 
 

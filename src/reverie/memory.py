@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
+from reverie import registry
 from reverie.admission import Admission
 from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.cache.manager import CacheManager
+from reverie.cache.similarity import as_target, check_cut
+from reverie.cache.similarity_scale import Percentile, SimilarityScale, Threshold, threshold_of
 from reverie.entry import CacheEntry
 from reverie.errors import InputError, ReverieError
 from reverie.pixels import ImageLike, Pixels, pixels_from_bytes
-from reverie.protocols import Encoder
+from reverie.protocols import Encoder, Searcher
 from reverie.reindex import Reindexing, ReindexReport
 from reverie.vectors import Embedding, EmbeddingSet, as_embedding
 
@@ -55,16 +58,18 @@ class ImageMemory:
         encoder: A registered name, an `Encoder`, or an `AestheticMatcher` made with options of its own.
         seed: Makes random choices repeatable.
         admission: Which frames are stored, such as `reverie.admission.MaximumSimilarity`; None stores all.
+        search: What finds memories: a registered name (``exact``: always the true answer) or a `Searcher`.
         **options: Further arguments of `CacheManager`: ``eviction``, ``index``, ``max_bytes``...
 
     Attributes:
         cache: The `CacheManager`.
         matcher: The `AestheticMatcher`.
         admission: As given.
+        searcher: What `recall` finds memories with.
 
     Raises:
         InputError: Options of a new cache together with an open one.
-        UnknownNameError: No encoder of that name.
+        UnknownNameError: No encoder or search of that name.
 
         And what `CacheManager` raises.
     """
@@ -77,6 +82,7 @@ class ImageMemory:
         seed: int | None = None,
         *,
         admission: Admission | None = None,
+        search: str | Searcher = "exact",
         **options: Any,
     ) -> None:
         if not isinstance(encoder, AestheticMatcher):
@@ -85,6 +91,7 @@ class ImageMemory:
         self._seed = seed
         self._reindexing: Reindexing | None = None
         self.admission = admission
+        self.searcher: Searcher = registry.create("searchers", search) if isinstance(search, str) else search
         self._judging = threading.Lock()
         if isinstance(cache, CacheManager):
             if options:
@@ -155,24 +162,33 @@ class ImageMemory:
         return as_embedding(embedding, encoder=encoder.name, dimensions=encoder.dimensions)
 
     def recall(
-        self, image_or_text: ImageLike | Embedding, k: int = 5, threshold: float | None = None
+        self, image_or_text: ImageLike | Embedding, k: int | None = 5, threshold: Threshold = None
     ) -> list[tuple[CacheEntry, float]]:
         """The entries most like an image, a vector or a text, high to low; counts as a use.
 
         Args:
             image_or_text: An image; an `Embedding`; or a str: the path of an existing file is an
                 image, any other str is a text (for encoders that know texts).
-            k: How many at most.
-            threshold: Lowest cosine that counts; None takes all.
+            k: How many at most; None takes all.
+            threshold: Lowest cosine that counts, or a percentile of this memory's own pairs such as
+                ``"p90"`` (see `AestheticMatcher.find_similar`); None takes all.
 
         Raises:
             ImageError: The image cannot be used.
-            InputError: A text was given and the encoder knows pictures only; ``k`` is negative.
+            InputError: A text was given and the encoder knows pictures only; ``k`` or ``threshold`` is none.
             EncoderMismatchError: An embedding of another encoder was given.
         """
         target = self.matcher.vector_of(image_or_text)
-        found = self.matcher.find_similar(target, self.embeddings(), threshold, k)
-        entries = ((self.cache.get(cache_id), score) for cache_id, score in found)
+        lowest = threshold_of(threshold)
+        if isinstance(lowest, Percentile):
+            lowest = SimilarityScale.of(self.embeddings()).cosine(lowest.value)
+        check_cut(lowest, k)
+        rows = self.cache.vector_rows(self.matcher.encoder.name)
+        found = self.searcher.search(rows, as_target(target, rows), k, threshold=lowest)
+        entries = [
+            (self.cache.get(rows.ids[place]), score)
+            for place, score in zip(found.places.tolist(), found.scores.tolist(), strict=True)
+        ]
         return [(entry, score) for entry, score in entries if entry is not None]
 
     def embeddings(self) -> EmbeddingSet:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from reverie.entry import Record
 from reverie.pixels import ImageLike, Pixels
-from reverie.vectors import Embedding, EmbeddingSet, Vectors
+from reverie.vectors import Embedding, EmbeddingSet, VectorRows, Vectors
 
 __all__ = [
     "Brief",
@@ -26,6 +26,7 @@ __all__ = [
     "Decision",
     "Encoder",
     "EvictionPolicy",
+    "Found",
     "Generator",
     "ImageStore",
     "IndexBackend",
@@ -34,6 +35,7 @@ __all__ = [
     "LatentSpace",
     "Observation",
     "PastInjection",
+    "Searcher",
     "Staged",
     "TextEncoder",
 ]
@@ -336,6 +338,53 @@ class EvictionPolicy(Protocol):
 
     def state(self) -> Mapping[str, Any]:
         """Options with which a new policy, told of the same entries, goes on exactly as this one."""
+
+
+# ------------------------------------------------------------------------------------ search
+
+
+class Found(NamedTuple):
+    """What a search found: ``(m,)`` rows and their ``(m,)`` float32 cosines, high to low."""
+
+    places: NDArray[np.intp]
+    scores: NDArray[np.float32]
+
+
+class Searcher(Protocol):
+    """Finds the rows most like a vector.
+
+    It may keep what it makes of rows, and follows them from one search to the next: rows of one
+    `VectorRows.origin` keep their places, and a number is one vector's for ever.
+
+    Attributes:
+        name: Its name in the registry.
+        exact: Whether the answer is always the true one.
+    """
+
+    name: str
+    exact: bool
+
+    def search(
+        self,
+        rows: VectorRows,
+        target: NDArray[np.float32],
+        k: int | None,
+        *,
+        threshold: float | None = None,
+        among: NDArray[np.bool_] | None = None,
+    ) -> Found:
+        """The rows most like a vector, of those that are alive.
+
+        Args:
+            rows: Where to look.
+            target: ``(d,)`` float32 of unit length.
+            k: How many at most; None takes all.
+            threshold: Lowest cosine that counts, inclusive; None takes all.
+            among: ``(n,)`` whether a row may be found; None: any.
+
+        Returns:
+            High to low, ties in the order of the rows.
+        """
 
 
 # --------------------------------------------------------------------------- loop: injection

@@ -1,6 +1,6 @@
 """Names to implementations: ``"sqlite"`` to a class, loaded when it is first asked for.
 
-Six kinds of parts are chosen by name. Built-in names stand in the tables below; a package adds
+Seven kinds of parts are chosen by name. Built-in names stand in the tables below; a package adds
 its own through entry points in the group ``reverie.<kind>`` (``reverie.encoders``, ...), so a
 plug-in needs no change here. What follows a colon in a name is handed to the part as ``variant``:
 ``"clip:openvino-bf16"`` is the encoder ``clip``, asked for one engine and one precision.
@@ -76,6 +76,9 @@ _BUILT_IN: dict[str, dict[str, _Part]] = {
         "spec": _Part("reverie.loop.injection:SimilarMemory"),
         "wander": _preset("wander"),
     },
+    "searchers": {
+        "exact": _Part("reverie.search.exact:ExactSearch"),
+    },
 }
 
 _SINGULAR = {
@@ -85,6 +88,7 @@ _SINGULAR = {
     "images": "image store",
     "evictions": "eviction policy",
     "policies": "injection policy",
+    "searchers": "search",
 }
 
 

@@ -11,7 +11,7 @@ on where the row stands, so equal vectors give equal similarities and ties are r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias, TypeGuard
 
@@ -23,6 +23,7 @@ from reverie.errors import EmbeddingError, EncoderMismatchError, InputError
 __all__ = [
     "Embedding",
     "EmbeddingSet",
+    "VectorRows",
     "Vectors",
     "as_embedding",
     "check_same_encoder",
@@ -79,6 +80,43 @@ class EmbeddingSet:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VectorRows:
+    """The vectors of one encoder as a search takes them: a snapshot that never changes, made in no time.
+
+    Rows of entries that are gone are among them, and they stand in the order in which they came: a search
+    names rows, and `ids` says whose they are.
+
+    Attributes:
+        ids: The id of every row; may go on behind the last row.
+        numbers: ``(n,)`` int64, the entry's number (`reverie.protocols.Brief`) of every row.
+        matrix: ``(n, d)`` float32, read-only, rows of unit length.
+        alive: ``(n,)`` bool: whether the row's entry is there.
+        encoder: Name of the encoder that made them; None when it is not known.
+        count: How many rows are alive.
+        origin: The same object for two snapshots in which rows have the same places: of these, the longer
+            one begins with the rows of the shorter one.
+    """
+
+    ids: Sequence[str]
+    numbers: NDArray[np.int64]
+    matrix: Vectors
+    alive: NDArray[np.bool_]
+    encoder: str | None
+    count: int
+    origin: object
+
+    @classmethod
+    def of(cls, ids: Sequence[str], matrix: Vectors, encoder: str | None = None) -> Self:
+        """Rows that are all alive, numbered from 1, of unit vectors ``(n, d)``."""
+        count = len(matrix)
+        numbers = np.arange(1, count + 1)
+        return cls(ids, numbers, matrix, np.ones(count, dtype=np.bool_), encoder, count, object())
+
+    def __len__(self) -> int:
+        return len(self.matrix)
 
 
 def _stamp(vector: NDArray[np.float32], encoder: str | None) -> Embedding:

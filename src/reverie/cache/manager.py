@@ -44,7 +44,7 @@ from reverie.entry import CacheEntry, Record, encode_params
 from reverie.errors import CacheError, InputError, StorageError
 from reverie.pixels import ImageLike
 from reverie.protocols import ImageStore, IndexWriter, Staged
-from reverie.vectors import EmbeddingSet
+from reverie.vectors import EmbeddingSet, VectorRows
 
 __all__ = ["CacheManager"]
 
@@ -335,6 +335,16 @@ class CacheManager(Session):
         with self._lock:
             self._look()
             return self._mirror.embeddings(encoder)
+
+    def vector_rows(self, encoder: str | None = None) -> VectorRows:
+        """The same vectors as a `Searcher` takes them; costs nothing, however many there are.
+
+        Raises:
+            EncoderMismatchError: There are several encoders and none was named.
+        """
+        with self._lock:
+            self._look()
+            return self._mirror.rows(encoder)
 
     def ids(self) -> list[str]:
         """The ids of all entries, oldest first."""

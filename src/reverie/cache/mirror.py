@@ -17,7 +17,7 @@ from reverie.cache.vector_table import VectorTable
 from reverie.entry import CacheEntry, Record
 from reverie.errors import IndexCorruptError
 from reverie.protocols import Brief, Changes, EvictionPolicy, IndexBackend, IndexWriter
-from reverie.vectors import Embedding, EmbeddingSet
+from reverie.vectors import Embedding, EmbeddingSet, VectorRows
 
 __all__ = ["Listeners", "Mirror", "Write"]
 
@@ -285,6 +285,14 @@ class Mirror:
 
     def embeddings(self, encoder: str | None) -> EmbeddingSet:
         """All vectors of one encoder, oldest first: a snapshot that later changes do not touch."""
+        return self._table().snapshot(encoder)
+
+    def rows(self, encoder: str | None) -> VectorRows:
+        """The same as a search takes them, in no time."""
+        return self._table().rows(encoder)
+
+    def _table(self) -> VectorTable:
+        """The vectors, those read that are not known yet."""
         if self._vectors is None:
             self._vectors = VectorTable()
             self._unread = {}
@@ -294,7 +302,7 @@ class Mirror:
         for record in self._index.read(list(self._unread)):
             self._vectors.put(record.cache_id, record.embedding, self.briefs[record.cache_id].number)
         self._unread = {}
-        return self._vectors.snapshot(encoder)
+        return self._vectors
 
 
 def _brief(record: Record) -> Brief:

@@ -14,6 +14,7 @@ from reverie.errors import EmbeddingError, InputError
 from reverie.vectors import (
     Embedding,
     EmbeddingSet,
+    VectorRows,
     Vectors,
     as_embedding,
     check_same_encoder,
@@ -26,6 +27,7 @@ __all__ = [
     "Candidates",
     "Match",
     "as_table",
+    "as_target",
     "check_cut",
     "describe_similarity",
     "find_similar",
@@ -84,10 +86,7 @@ def find_similar(
     """
     check_cut(threshold, k)
     table = as_table(candidates)
-    encoder = getattr(target, "encoder", None)
-    if encoder != table.encoder:  # before the lengths, which differ then as a rule: the names say more
-        check_same_encoder((encoder, table.encoder), where="one similarity search")
-    wanted = _target(target, table.matrix.shape[1] if table.ids else None)
+    wanted = as_target(target, table)
     if not table.ids:
         return []
     scores = similarities(table.matrix, wanted)
@@ -109,7 +108,17 @@ def check_cut(threshold: float | None, k: int | None) -> None:
         raise InputError(f"top_k must be a whole number of at least 0, or None; got {k!r}")
 
 
-def _target(target: ArrayLike, dimensions: int | None) -> Embedding:
+def as_target(target: ArrayLike, among: EmbeddingSet | VectorRows) -> Embedding:
+    """A vector to be compared with others, checked.
+
+    Raises:
+        EmbeddingError: NaN, infinite, zero or of another length.
+        EncoderMismatchError: Another encoder made it.
+    """
+    encoder = getattr(target, "encoder", None)
+    if encoder != among.encoder:  # before the lengths, which differ then as a rule: the names say more
+        check_same_encoder((encoder, among.encoder), where="one similarity search")
+    dimensions = among.matrix.shape[1] if len(among) else None
     # Of an Embedding only its form is checked: a part of one is an Embedding too, but no unit vector.
     if type(target) is Embedding and target.shape == (dimensions,) and target.dtype == np.float32:
         vector = np.asarray(target)

@@ -1,82 +1,133 @@
 """The vectors of a cache as matrices in memory, one a space, kept in step with adds and evictions.
 
-A search gets a snapshot that never changes while later adds and evictions go on: rows are only
-ever appended behind what a snapshot can see, and closing gaps or putting rows in order makes a new array.
+Rows are only ever appended behind what a reader can see, and a row that goes is only marked. So a search
+works on what it was given while adds and evictions go on, and following a change costs the change alone.
+Places are given anew when the matrix is full, or mostly gaps.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reverie.errors import EncoderMismatchError
-from reverie.vectors import Embedding, EmbeddingSet
+from reverie.vectors import Embedding, EmbeddingSet, VectorRows
 
 __all__ = ["VectorTable"]
 
+_ROOM = 64  # rows at the least
+
 
 class _Space:
-    """The vectors of one encoder. Removing the oldest is O(1).
-
-    Other gaps are closed at the next look, and rows that came out of turn find their place then.
-    """
+    """The vectors of one encoder."""
 
     def __init__(self, encoder: str | None, dimensions: int) -> None:
-        self.encoder = encoder
-        self._rows = np.empty((64, dimensions), dtype=np.float32)
-        self._ids: list[str] = []  # the id of every row up to now, also of rows that are gone
-        self._numbers: list[int] = []  # and its entry's number
-        self._in_order = True
+        self._encoder = encoder
         self._row_of: dict[str, int] = {}
-        self._start = 0
-        self._gaps = 0  # rows behind start that are gone
-        self._snapshot: EmbeddingSet | None = None
+        self._ids: list[str] = []  # the id of every row up to now, also of rows that are gone
+        self._allot(_ROOM, dimensions)
+        self._begin()
+
+    def _allot(self, capacity: int, dimensions: int) -> None:
+        self._matrix = np.empty((capacity, dimensions), dtype=np.float32)
+        self._numbers = np.empty(capacity, dtype=np.int64)
+        self._alive = np.zeros(capacity, dtype=np.bool_)
+
+    def _begin(self) -> None:
+        """Rows have their places from here on."""
+        self._origin = object()
+        self._start = 0  # rows before it are gone
+        self._gaps = 0  # rows behind it that are gone
+        self._in_order = True
+        self._changed()
+
+    def _changed(self) -> None:
+        self._rows: VectorRows | None = None
+        self._set: EmbeddingSet | None = None
+
+    @property
+    def encoder(self) -> str | None:
+        return self._encoder
 
     def __len__(self) -> int:
         return len(self._row_of)
 
     def add(self, cache_id: str, vector: Embedding, number: int) -> None:
-        if len(self._ids) == len(self._rows):
-            self._rebuild(max(64, 2 * len(self)))
-        self._in_order = self._in_order and (not self._numbers or self._numbers[-1] <= number)
-        self._rows[len(self._ids)] = vector
-        self._row_of[cache_id] = len(self._ids)
+        row = len(self._ids)
+        if row == len(self._matrix):
+            self._rebuild()
+            row = len(self._ids)
+        self._in_order = self._in_order and (row == self._start or self._numbers[row - 1] <= number)
+        self._matrix[row] = vector
+        self._numbers[row] = number
+        self._alive[row] = True
+        self._row_of[cache_id] = row
         self._ids.append(cache_id)
-        self._numbers.append(number)
-        self._snapshot = None
+        self._changed()
 
     def holds(self, cache_id: str, vector: Embedding) -> bool:
         row = self._row_of.get(cache_id)
-        return row is not None and np.array_equal(self._rows[row], vector)
+        return row is not None and np.array_equal(self._matrix[row], vector)
 
     def discard(self, cache_id: str) -> bool:
         row = self._row_of.pop(cache_id, None)
         if row is None:
             return False
-        self._snapshot = None
+        if self._rows is not None:
+            self._alive = self._alive.copy()  # a reader has the old one
+        self._alive[row] = False
         if row == self._start:
             self._start += 1
         else:
             self._gaps += 1
+        self._changed()
+        if len(self._ids) > max(_ROOM, 4 * len(self)):
+            self._rebuild()
         return True
 
-    def _rebuild(self, capacity: int) -> None:
-        kept = sorted(self._row_of.values(), key=self._numbers.__getitem__)
-        rows = np.empty((max(capacity, len(kept)), self._rows.shape[1]), dtype=np.float32)
-        rows[: len(kept)] = self._rows[kept]
+    def _order(self) -> NDArray[np.intp]:
+        """The rows that are there, oldest first."""
+        kept = self._start + np.flatnonzero(self._alive[self._start : len(self._ids)])
+        return kept if self._in_order else kept[np.argsort(self._numbers[kept], kind="stable")]
+
+    def _rebuild(self) -> None:
+        """Close the gaps, and leave room for a third more at least."""
+        kept = self._order()
+        matrix, numbers, count = self._matrix, self._numbers, len(kept)
+        capacity = _ROOM
+        while 4 * count > 3 * capacity:
+            capacity *= 2
+        self._allot(capacity, matrix.shape[1])
+        np.take(matrix, kept, axis=0, out=self._matrix[:count])
+        self._numbers[:count] = numbers[kept]
+        self._alive[:count] = True
         self._ids = [self._ids[row] for row in kept]
-        self._numbers = [self._numbers[row] for row in kept]
-        self._in_order = True
         self._row_of = {cache_id: row for row, cache_id in enumerate(self._ids)}
-        self._rows, self._start, self._gaps = rows, 0, 0
+        self._begin()
+
+    def rows(self) -> VectorRows:
+        if self._rows is None:
+            count = len(self._ids)
+            self._rows = VectorRows(
+                self._ids,
+                self._numbers[:count],
+                _frozen(self._matrix[:count]),
+                self._alive[:count],
+                self._encoder,
+                len(self),
+                self._origin,
+            )
+        return self._rows
 
     def snapshot(self) -> EmbeddingSet:
-        if self._snapshot is None:
+        if self._set is None:
             if self._gaps or not self._in_order:
-                self._rebuild(len(self._rows))
-            matrix = self._rows[self._start : len(self._ids)]
-            matrix.flags.writeable = False
-            self._snapshot = EmbeddingSet(tuple(self._ids[self._start :]), matrix, self.encoder)
-        return self._snapshot
+                kept = self._order()
+                ids, matrix = tuple(self._ids[row] for row in kept), self._matrix[kept]
+            else:
+                ids, matrix = tuple(self._ids[self._start :]), self._matrix[self._start : len(self._ids)]
+            self._set = EmbeddingSet(ids, _frozen(matrix), self._encoder)
+        return self._set
 
 
 class VectorTable:
@@ -113,13 +164,29 @@ class VectorTable:
         Raises:
             EncoderMismatchError: None was asked and there are several.
         """
+        space = self._space(encoder)
+        return EmbeddingSet((), _nothing(), encoder) if space is None else space.snapshot()
+
+    def rows(self, encoder: str | None) -> VectorRows:
+        """The same as a search takes them: gaps and order as they are; raises as `snapshot`."""
+        space = self._space(encoder)
+        return VectorRows.of((), _nothing(), encoder) if space is None else space.rows()
+
+    def _space(self, encoder: str | None) -> _Space | None:
         found = [space for space in self._spaces.values() if encoder is None or space.encoder == encoder]
-        if not found:
-            return EmbeddingSet((), np.empty((0, 0), dtype=np.float32), encoder)
         if len(found) > 1:
             listed = ", ".join(f"{space.encoder or 'unknown'} ({len(space)})" for space in found)
             raise EncoderMismatchError(
                 f"this cache holds vectors of several encoders: {listed}. They cannot be compared with "
                 "each other: name one, as in cache.embeddings(encoder=...)"
             )
-        return found[0].snapshot()
+        return found[0] if found else None
+
+
+def _frozen(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    matrix.flags.writeable = False
+    return matrix
+
+
+def _nothing() -> NDArray[np.float32]:
+    return np.empty((0, 0), dtype=np.float32)

@@ -22,6 +22,7 @@ for _suite in (
     "generator_suite",
     "image_suite",
     "index_suite",
+    "search_suite",
 ):
     pytest.register_assert_rewrite(f"reverie.testing.{_suite}")
 
@@ -33,5 +34,14 @@ from reverie.testing.eviction_suite import EvictionSuite
 from reverie.testing.generator_suite import GeneratorSuite
 from reverie.testing.image_suite import ImageStoreSuite
 from reverie.testing.index_suite import IndexSuite
+from reverie.testing.search_suite import SearchSuite
 
-__all__ = ["CacheModel", "EncoderSuite", "EvictionSuite", "GeneratorSuite", "ImageStoreSuite", "IndexSuite"]
+__all__ = [
+    "CacheModel",
+    "EncoderSuite",
+    "EvictionSuite",
+    "GeneratorSuite",
+    "ImageStoreSuite",
+    "IndexSuite",
+    "SearchSuite",
+]

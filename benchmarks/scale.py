@@ -1,0 +1,110 @@
+"""Search in many vectors, against the peers: time, recall, bytes.
+
+Run ``python benchmarks/scale.py [--quick] [--sizes 10000,100000]``; peers that are not installed are left
+out by name (``make bench`` installs them). The vectors lie in clusters, a hundred to each, cosine about .67
+in a cluster; targets are like some of them. Every answer has five rows, and its share of the true five is
+the recall. Ours is `reverie.search` on a snapshot of rows, the ids of the five looked up.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from measure import Bar, Row, header, interleave, show
+from reverie.search.exact import ExactSearch
+from reverie.vectors import VectorRows, Vectors, normalise
+from search_peers import PEERS
+
+DIMENSIONS = 512
+K = 5
+BARS = {10_000: Bar(faster=4), 100_000: Bar(faster=4)}
+
+Search: TypeAlias = Callable[[Any], list[int]]
+
+
+def clustered(count: int) -> Vectors:
+    """Unit vectors around centres, a hundred to each."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((max(5, count // 100), DIMENSIONS), dtype=np.float32)
+    rows = np.empty((count, DIMENSIONS), dtype=np.float32)
+    for start in range(0, count, 10_000):
+        part = rows[start : start + 10_000]
+        part[:] = centres[rng.integers(len(centres), size=len(part))]
+        part += 0.7 * rng.standard_normal(part.shape, dtype=np.float32)
+        part /= np.linalg.norm(part, axis=1)[:, None]
+    return rows
+
+
+def targets(rows: Vectors, count: int = 100) -> Vectors:
+    """Vectors like some of the rows."""
+    rng = np.random.default_rng(1)
+    near = rows[rng.integers(len(rows), size=count)]
+    return normalise(near + 0.5 * normalise(rng.standard_normal((count, DIMENSIONS))))
+
+
+def exact(rows: Vectors) -> Search:
+    """Ours."""
+    searcher = ExactSearch()
+    given = VectorRows.of(range(len(rows)), rows)
+    return lambda target: [given.ids[place] for place in searcher.search(given, target, K).places.tolist()]
+
+
+def recall(search: Search, rows: Vectors, wanted: Vectors) -> float:
+    """Share of the true five that a search finds."""
+    true = np.argpartition(-(rows @ wanted.T), K, axis=0)[:K]
+    return float(np.mean([np.isin(search(each), true[:, at]).mean() for at, each in enumerate(wanted)]))
+
+
+def asking(search: Search, wanted: Vectors) -> Callable[[], object]:
+    """A call that searches for the next target."""
+    turn: Iterator[Any] = cycle(wanted)
+    return lambda: search(next(turn))
+
+
+def compare(count: int, rounds: int, calls: int) -> list[Row]:
+    """All searches in so many rows, interleaved."""
+    rows = clustered(count)
+    wanted = targets(rows)
+    searches: dict[str, Search] = {"exact": exact(rows)}
+    for name, make in PEERS.items():
+        try:
+            searches[name] = make(rows, K)
+        except ImportError as error:
+            print(f"  left out: {name} ({error})")
+    shares = {name: recall(search, rows, wanted) for name, search in searches.items()}
+    assert shares["exact"] == 1.0
+    taken = interleave(
+        {name: asking(search, wanted) for name, search in searches.items()}, rounds=rounds, calls=calls
+    )
+    return [
+        Row(
+            f"search {count:,}: {name}" + ("" if name == "exact" else f" (peer, recall {shares[name]:.3f})"),
+            timing,
+            taken["numpy"],
+            BARS.get(count) if name == "exact" else None,
+        )
+        for name, timing in taken.items()
+    ]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Time searches in many vectors.")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a result")
+    parser.add_argument("--sizes", default="75,1000,10000,100000", help="how many vectors, with commas")
+    options = parser.parse_args()
+    print(header(Path.cwd()), end="\n\n")
+    head = True
+    for size in (int(text) for text in options.sizes.split(",")):
+        show(compare(size, 3 if options.quick else 10, 20 if size < 10**6 else 5), head=head)
+        head = False
+
+
+if __name__ == "__main__":
+    main()
