@@ -34,6 +34,7 @@ _Floats: TypeAlias = NDArray[np.float32]
 
 _SCAN_FROM = 1024  # rows: below, comparing in float32 is as fast
 _SPLIT_FROM = 8192  # rows: from here on a second thread pays
+_HEAD_START = 2048  # rows that the caller's thread scans while the others wake
 _FEW = 8  # where fewer than one row in so many may be found, they are compared at once
 _BLOCK = 1024  # rows turned into bytes at once
 _THREADS = 4  # reading memory is what takes the time: more threads read it no faster
@@ -131,9 +132,11 @@ class ExactSearch:
         return near, 1.001 * float(error[0] + mirror.error * (1 + error[0])) + summing
 
     def _parts(self, count: int) -> list[slice]:
-        pieces = self._threads if count >= _SPLIT_FROM else 1
-        size = -(-count // pieces)
-        return [slice(start, start + size) for start in range(0, count, size)]
+        if count < _SPLIT_FROM or self._threads == 1:
+            return [slice(0, count)]
+        size = (count - _HEAD_START) // self._threads
+        own = count - size * (self._threads - 1)
+        return [slice(0, own), *(slice(start, start + size) for start in range(own, count, size))]
 
     def _workers(self) -> ThreadPoolExecutor:
         with self._lock:
