@@ -41,6 +41,7 @@ __all__ = [
     "pixels_from_bytes",
     "to_image",
     "to_pixels",
+    "upright",
 ]
 
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -211,13 +212,13 @@ def _decode(image: Image.Image, name: str) -> Pixels:
         raise ImageError(f"{name} has no pixels ({image.width} x {image.height})")
     try:
         image.load()
-        return np.asarray(_to_rgb(_upright(image)), dtype=np.uint8)
+        return np.asarray(_to_rgb(upright(image)), dtype=np.uint8)
     except BROKEN_IMAGE as exc:
         raise _broken(name, exc) from exc
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """The image as a viewer shows it; broken EXIF beside sound pixels leaves it as stored."""
+def upright(image: Image.Image) -> Image.Image:
+    """The image as a viewer shows it, by its EXIF orientation; broken EXIF beside sound pixels leaves it."""
     try:
         orientation = image.getexif().get(_ORIENTATION)
     except BROKEN_IMAGE:
