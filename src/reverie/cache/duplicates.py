@@ -186,7 +186,9 @@ def find_duplicates(
     if level not in LEVELS:
         raise UnknownNameError(f"there is no level {level!r} of duplicates; there are: {', '.join(LEVELS)}")
     if level != "look" and threshold is not None:
-        raise InputError(f"a threshold is for the level look: {level} are the same or they are not")
+        raise InputError(
+            f"a threshold is for the level 'look': of {level!r}, two are the same or they are not"
+        )
     search = _Search(cache, threads, progress or _ignore)
     return search.by_look(threshold, encoder) if level == "look" else search.by_files(level)
 

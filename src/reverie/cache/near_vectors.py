@@ -101,11 +101,11 @@ class Leaders:
             products = self._matrix[first[at]] @ self._matrix[second[to]].T
             near[np.ix_(at, to)] = products >= self._threshold + self._slack
             inside, beside = np.nonzero(abs(products - self._threshold) <= self._slack)
-            doubtful = at[inside], to[beside]
+            ones, others = at[inside], to[beside]
         else:
-            doubtful = np.nonzero(near)
-        for start in range(0, len(doubtful[0]), _PAIRS):
-            one, other = (each[start : start + _PAIRS] for each in doubtful)
+            ones, others = np.nonzero(near)
+        for start in range(0, len(ones), _PAIRS):
+            one, other = ones[start : start + _PAIRS], others[start : start + _PAIRS]
             near[one, other] = self._cosines(first[one], second[other]) >= self._threshold
         return near
 

@@ -9,7 +9,7 @@ import click
 
 from reverie.cli.main import LazyGroup
 from reverie.cli.output import json_line, say, show
-from reverie.cli.params import cache_option, json_option, model_options
+from reverie.cli.params import cache_option, json_option, model_options, threshold_option
 from reverie.cli.place import Place, entries_of, open_cache
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
         "remove": "reverie.cli.cache_changes:remove",
         "clear": "reverie.cli.cache_changes:clear",
         "check": "reverie.cli.cache_changes:check",
+        "duplicates": "reverie.cli.cache_changes:duplicates",
         "convert": "reverie.cli.cache_changes:convert",
         "reindex": "reverie.cli.cache_changes:reindex",
         "path": "reverie.cli.cache:path",
@@ -85,28 +86,10 @@ def show_entry(cache_id: str, place: Place, as_json: bool) -> None:
     show(details(entry))
 
 
-def _threshold(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | Percentile | None:
-    """A cosine or a percentile (None stays None); anything else is wrong usage."""
-    if value is None:
-        return None
-    from reverie.cache.similarity_scale import threshold_of
-    from reverie.errors import InputError
-
-    try:
-        return threshold_of(value)
-    except InputError as exc:
-        raise click.BadParameter(str(exc)) from exc
-
-
 def _how_many(command: Command) -> Command:
     """``-k`` and ``--threshold``."""
     for option in (
-        click.option(
-            "--threshold",
-            callback=_threshold,
-            metavar="X|pN",
-            help="Only a cosine of X or more; p90: as much as the most similar tenth.",
-        ),
+        threshold_option("Only a cosine of X or more; p90: as much as the most similar tenth."),
         click.option(
             "-k",
             "top_k",

@@ -8,10 +8,18 @@ from typing import Any
 import click
 
 from reverie.cli.output import count, json_line, near, say, show
-from reverie.cli.params import cache_option, json_object, json_option, model_options, size_limit, spelled_out
+from reverie.cli.params import (
+    cache_option,
+    json_object,
+    json_option,
+    model_options,
+    size_limit,
+    spelled_out,
+    threshold_option,
+)
 from reverie.cli.place import Place, known_ids, open_cache
 
-__all__ = ["add", "check", "clear", "convert", "pin", "reindex", "remove", "unpin"]
+__all__ = ["add", "check", "clear", "convert", "duplicates", "pin", "reindex", "remove", "unpin"]
 
 _IDS = click.argument("cache_ids", metavar="ID...", nargs=-1, required=True)
 
@@ -186,5 +194,43 @@ def reindex(encoder: str, only_missing: bool, place: Place, as_json: bool, **opt
     from reverie.cli.reindexing import run
 
     code = run(place, encoder, only_missing=only_missing, as_json=as_json, options=options)
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+@click.command(
+    "duplicates",
+    short_help="Find entries that are duplicates, and remove them.",
+    epilog="JSON: level, threshold, entries, without_vector, groups (a list of representative, kept, "
+    "removable, members: cache_id, similarity, byte_size, pinned, children), removable, bytes_freed, failed "
+    "(a list of cache_id, error), removed (id to the id that stays) and passed_over (id to the reason) or null.",
+)
+@click.option(
+    "--level",
+    type=click.Choice(["bytes", "picture", "look"]),
+    default="picture",
+    show_default=True,
+    metavar="bytes|picture|look",
+    help="The same file; the same pixels in any file; or vectors that are near.",
+)
+@threshold_option("Of look: a cosine; p99.9: as near as the nearest thousandth of pairs.  [default: 0.98]")
+@click.option("--encoder", metavar="NAME", help="Of look, where vectors are of several: whose to compare.")
+@click.option("--remove", is_flag=True, help="Remove what is not needed; not for look.")
+@click.option("--yes", is_flag=True, help="Do not ask; needed with --remove outside of a terminal.")
+@cache_option
+@json_option
+def duplicates(level: str, place: Place, as_json: bool, **how: Any) -> None:
+    """Find entries that are duplicates of older ones; remove them with --remove.
+
+    The oldest of a group stays, and every pinned one; where one is pinned, it stays in the oldest's place.
+    Before an entry goes, its file is compared once more with the one that stays.
+
+    bytes goes by the index. picture decodes all files that share their size in pixels: a PNG saved again
+    as lossless WebP is found, a JPEG encoded anew is not, as its pixels differ. look compares all pairs of
+    vectors; every member of a group is that near to its oldest one.
+    """
+    from reverie.cli.duplicate_groups import run
+
+    code = run(place, level, as_json=as_json, **how)
     if code:
         raise click.exceptions.Exit(code)

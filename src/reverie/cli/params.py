@@ -6,12 +6,15 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from reverie.cli.place import Place, find_cache
+
+if TYPE_CHECKING:
+    from reverie.cache.similarity_scale import Percentile
 
 __all__ = [
     "cache_option",
@@ -23,6 +26,7 @@ __all__ = [
     "options_given",
     "size_limit",
     "spelled_out",
+    "threshold_option",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -92,6 +96,27 @@ def model_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def _threshold(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | Percentile | None:
+    """A cosine or a percentile (None stays None); anything else is wrong usage."""
+    if value is None:
+        return None
+    from reverie.cache.similarity_scale import threshold_of
+    from reverie.errors import InputError
+
+    try:
+        return threshold_of(value)
+    except InputError as exc:
+        raise click.BadParameter(str(exc)) from exc
+
+
+def threshold_option(meaning: str) -> Callable[[Command], Command]:
+    """``--threshold X|pN``: a cosine or a percentile; None when it is not given."""
+    option: Callable[[Command], Command] = click.option(
+        "--threshold", callback=_threshold, metavar="X|pN", help=meaning
+    )
+    return option
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
