@@ -15,7 +15,18 @@ from reverie.cli.place import Place, entries_of, open_cache
 if TYPE_CHECKING:
     from reverie.cache.similarity_scale import Percentile
 
-__all__ = ["cache", "list_entries", "path", "random_entry", "search", "show_entry", "similar", "stats", "tag"]
+__all__ = [
+    "cache",
+    "export",
+    "list_entries",
+    "path",
+    "random_entry",
+    "search",
+    "show_entry",
+    "similar",
+    "stats",
+    "tag",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -35,6 +46,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
         "remove": "reverie.cli.cache_changes:remove",
         "clear": "reverie.cli.cache_changes:clear",
         "check": "reverie.cli.cache_changes:check",
+        "export": "reverie.cli.cache:export",
         "duplicates": "reverie.cli.cache_changes:duplicates",
         "convert": "reverie.cli.cache_changes:convert",
         "reindex": "reverie.cli.cache_changes:reindex",
@@ -307,3 +319,49 @@ def stats(place: Place, as_json: bool) -> None:
         json_line(figures)
         return
     show(facts_of(figures))
+
+
+@click.command(
+    "export",
+    short_help="Write entries as files for other programs.",
+    epilog="JSON: target, format, total, exported, gone (removed meanwhile), image_bytes, failed (a list of "
+    "cache_id, error).",
+)
+@click.argument("target", metavar="OUT")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["folder", "zip", "jsonl", "parquet"]),
+    metavar="folder|zip|jsonl|parquet",
+    help="What to write.  [default: by the name of OUT, else folder]",
+)
+@click.option("--id", "cache_ids", multiple=True, metavar="ID", help="Only this entry.  [repeatable]")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the newest N.")
+@click.option(
+    "--vectors",
+    type=click.Choice(["numbers", "base64", "none"]),
+    default="numbers",
+    show_default=True,
+    metavar="numbers|base64|none",
+    help="How to write vectors in JSON, or none at all.",
+)
+@cache_option
+@json_option
+def export(*, cache_ids: Sequence[str], limit: int | None, place: Place, as_json: bool, **how: Any) -> None:
+    """Write entries as files for other programs; the cache stays as it is.
+
+    OUT is a folder, or a file that ends in .zip, .jsonl or .parquet. A folder and a zip hold the images
+    byte for byte and metadata.jsonl, which Hugging Face's imagefolder reads; .jsonl the records alone;
+    .parquet images, records and vectors in one table (pip install "reverie[parquet]").
+
+    What is there already is never replaced, and an export that is stopped leaves nothing. An image that is
+    missing is named, its record exported (in a folder or zip: in without-image.jsonl), and the exit code
+    is 1. --id - reads IDs from standard input, one a line.
+    """
+    from reverie.cli.exporting import run
+
+    if cache_ids and limit is not None:
+        raise click.UsageError("say --id or --limit, not both")
+    code = run(place, cache_ids=cache_ids, limit=limit, as_json=as_json, **how)
+    if code:
+        raise click.exceptions.Exit(code)

@@ -203,7 +203,7 @@ def reindex(encoder: str, only_missing: bool, place: Place, as_json: bool, **opt
     short_help="Find entries that are duplicates, and remove them.",
     epilog="JSON: level, threshold, entries, without_vector, groups (a list of representative, kept, "
     "removable, members: cache_id, similarity, byte_size, pinned, children), removable, bytes_freed, failed "
-    "(a list of cache_id, error), removed (id to the id that stays) and passed_over (id to the reason) or null.",
+    "(a list of cache_id, error), removed (id to the id that stays), passed_over (id to the reason).",
 )
 @click.option(
     "--level",
