@@ -58,7 +58,9 @@ class ImageMemory:
         encoder: A registered name, an `Encoder`, or an `AestheticMatcher` made with options of its own.
         seed: Makes random choices repeatable.
         admission: Which frames are stored, such as `reverie.admission.MaximumSimilarity`; None stores all.
-        search: What finds memories: a registered name (``exact``: always the true answer) or a `Searcher`.
+        search: What finds memories: a registered name or a `Searcher`, which is then not closed here.
+            ``exact``: always the true answer; ``hnsw``: nearly always, fast among millions; ``auto``: exact
+            up to 100,000 memories, ``hnsw`` above where it is installed.
         **options: Further arguments of `CacheManager`: ``eviction``, ``index``, ``max_bytes``...
 
     Attributes:
@@ -70,6 +72,7 @@ class ImageMemory:
     Raises:
         InputError: Options of a new cache together with an open one.
         UnknownNameError: No encoder or search of that name.
+        MissingDependencyError: The encoder or search is not installed.
 
         And what `CacheManager` raises.
     """
@@ -82,7 +85,7 @@ class ImageMemory:
         seed: int | None = None,
         *,
         admission: Admission | None = None,
-        search: str | Searcher = "exact",
+        search: str | Searcher = "auto",
         **options: Any,
     ) -> None:
         if not isinstance(encoder, AestheticMatcher):
@@ -91,7 +94,8 @@ class ImageMemory:
         self._seed = seed
         self._reindexing: Reindexing | None = None
         self.admission = admission
-        self.searcher: Searcher = registry.create("searchers", search) if isinstance(search, str) else search
+        if isinstance(search, str):
+            registry.load("searchers", search)  # refused before a cache is opened
         self._judging = threading.Lock()
         if isinstance(cache, CacheManager):
             if options:
@@ -99,6 +103,10 @@ class ImageMemory:
             self.cache, self._owns_cache = cache, False
         else:
             self.cache, self._owns_cache = CacheManager(cache, max_size, seed=seed, **options), True
+        self._owns_searcher = isinstance(search, str)
+        if isinstance(search, str):
+            search = registry.create("searchers", search, folder=self.cache.metadata_dir / "search")
+        self.searcher: Searcher = search
         self._adding = threading.local()  # the cache tells of evictions in the thread that adds
         self.cache.on_evicted.append(self._note_evicted)
 
@@ -254,13 +262,15 @@ class ImageMemory:
         return len(self.cache)
 
     def close(self) -> None:
-        """Stop a reindexing, and close the cache unless it was handed in open; calling it twice is fine."""
+        """Stop a reindexing, and close search and cache unless they were handed in; calling it twice is fine."""
         if self._reindexing is not None:
             self._reindexing.stop()
             with contextlib.suppress(ReverieError):  # for the one who calls wait()
                 self._reindexing.wait()
         if self._note_evicted in self.cache.on_evicted:
             self.cache.on_evicted.remove(self._note_evicted)
+        if self._owns_searcher:
+            self.searcher.close()
         if self._owns_cache:
             self.cache.close()
 

@@ -35,6 +35,7 @@ __all__ = [
     "LatentSpace",
     "Observation",
     "PastInjection",
+    "PreparingSearcher",
     "Searcher",
     "Staged",
     "TextEncoder",
@@ -354,7 +355,10 @@ class Searcher(Protocol):
     """Finds the rows most like a vector.
 
     It may keep what it makes of rows, and follows them from one search to the next: rows of one
-    `VectorRows.origin` keep their places, and a number is one vector's for ever.
+    `VectorRows.origin` keep their places, and a number is one entry's for ever (its vector may be replaced).
+
+    What makes one takes ``folder`` by keyword: where it may keep files that can be made anew, a
+    `pathlib.Path` that need not exist; None keeps all in memory.
 
     Attributes:
         name: Its name in the registry.
@@ -385,6 +389,16 @@ class Searcher(Protocol):
         Returns:
             High to low, ties in the order of the rows.
         """
+
+    def close(self) -> None:
+        """End its threads and keep what is worth keeping; calling it twice is fine."""
+
+
+class PreparingSearcher(Searcher, Protocol):
+    """A search that makes something of the rows, beside those that search, before it is at its best."""
+
+    def prepare(self, rows: VectorRows) -> bool:
+        """Begin with these rows, and return at once; whether it is done."""
 
 
 # --------------------------------------------------------------------------- loop: injection

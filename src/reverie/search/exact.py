@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeAlias
 
 import numkong
@@ -45,6 +46,7 @@ class ExactSearch:
 
     Args:
         threads: That scan from 8,192 rows on; None takes the processor's cores, 4 at most.
+        folder: Not needed: what is made of the rows is made anew in a second.
 
     Several threads may search at once.
     """
@@ -52,7 +54,7 @@ class ExactSearch:
     name = "exact"
     exact = True
 
-    def __init__(self, *, threads: int | None = None) -> None:
+    def __init__(self, *, threads: int | None = None, folder: Path | None = None) -> None:  # noqa: ARG002
         self._threads = threads or min(os.cpu_count() or 1, _THREADS)
         self._lock = threading.Lock()
         self._mirror = _Mirror(object(), 0)
@@ -95,7 +97,7 @@ class ExactSearch:
         among: NDArray[np.bool_] | None,
     ) -> NDArray[np.intp] | None:
         """Rows of which the answer is a part; None: all of them."""
-        keep = _kept(rows, among)
+        keep = rows.findable(among)
         if len(rows) < _SCAN_FROM or (k is None and threshold is None):
             return None if keep is None else np.flatnonzero(keep)
         if keep is not None:
@@ -137,6 +139,13 @@ class ExactSearch:
         size = (count - _HEAD_START) // self._threads
         own = count - size * (self._threads - 1)
         return [slice(0, own), *(slice(start, start + size) for start in range(own, count, size))]
+
+    def close(self) -> None:
+        """End the threads; a later search begins new ones."""
+        with self._lock:
+            if self._pool is not None and self._pid == os.getpid():
+                self._pool.shutdown()
+            self._pool = None
 
     def _workers(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -207,14 +216,6 @@ def _coded(matrix: Vectors) -> tuple[_Codes, _Floats, _Floats]:
     whole = np.rint(matrix / scales[:, None])
     off = matrix - whole * scales[:, None]
     return whole.astype(np.int8), scales, np.sqrt(np.vecdot(off, off))
-
-
-def _kept(rows: VectorRows, among: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-    """Whether each row may be found; None: all of them."""
-    alive = None if rows.count == len(rows) else rows.alive
-    if among is None or alive is None:
-        return alive if among is None else among
-    return among & alive
 
 
 def _lowest(near: _Floats, bound: float, k: int | None, threshold: float | None) -> float:
