@@ -104,9 +104,11 @@ class ImageMemory:
         else:
             self.cache, self._owns_cache = CacheManager(cache, max_size, seed=seed, **options), True
         self._owns_searcher = isinstance(search, str)
-        if isinstance(search, str):
-            search = registry.create("searchers", search, folder=self.cache.metadata_dir / "search")
-        self.searcher: Searcher = search
+        self.searcher: Searcher = (
+            registry.create("searchers", search, folder=self.cache.metadata_dir / "search")
+            if isinstance(search, str)
+            else search
+        )
         self._adding = threading.local()  # the cache tells of evictions in the thread that adds
         self.cache.on_evicted.append(self._note_evicted)
 
@@ -262,7 +264,7 @@ class ImageMemory:
         return len(self.cache)
 
     def close(self) -> None:
-        """Stop a reindexing, and close search and cache unless they were handed in; calling it twice is fine."""
+        """Stop a reindexing, and close what was not handed in open; calling it twice is fine."""
         if self._reindexing is not None:
             self._reindexing.stop()
             with contextlib.suppress(ReverieError):  # for the one who calls wait()
