@@ -8,14 +8,16 @@ Places are given anew when the matrix is full, or mostly gaps.
 from __future__ import annotations
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from reverie.errors import EncoderMismatchError
-from reverie.vectors import Embedding, EmbeddingSet, VectorRows
+from reverie.vectors import Embedding, EmbeddingSet, VectorRows, to_bytes
 
-__all__ = ["VectorTable"]
+__all__ = ["VectorTable", "entry_numbers"]
 
 _ROOM = 64  # rows at the least
+_EDITION_BITS = 20
 
 
 class _Space:
@@ -137,7 +139,11 @@ class VectorTable:
         self._spaces: dict[tuple[str | None, int], _Space] = {}
 
     def put(self, cache_id: str, vector: Embedding | None, number: int) -> None:
-        """Make this the vector of an entry, in the matrix of its encoder at the place of its number."""
+        """Make this the vector of an entry, in the matrix of its encoder at the place of its number.
+
+        In the matrix it is numbered by its entry and, in the lowest 20 bits, by a hash of its bytes: so two
+        vectors that an entry has one after the other have the same number one time in a million only.
+        """
         if vector is None:
             self.discard(cache_id)
             return
@@ -148,7 +154,7 @@ class VectorTable:
         self.discard(cache_id)
         if key not in self._spaces:
             self._spaces[key] = _Space(*key)
-        self._spaces[key].add(cache_id, vector, number)
+        self._spaces[key].add(cache_id, vector, number << _EDITION_BITS | _edition(vector))
 
     def discard(self, cache_id: str) -> None:
         """Take a vector out; an id without vector is fine."""
@@ -181,6 +187,15 @@ class VectorTable:
                 "each other: name one, as in cache.embeddings(encoder=...)"
             )
         return found[0] if found else None
+
+
+def entry_numbers(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers of the entries whose vectors have these numbers."""
+    return numbers >> _EDITION_BITS
+
+
+def _edition(vector: Embedding) -> int:
+    return xxhash.xxh32_intdigest(to_bytes(vector)) & ((1 << _EDITION_BITS) - 1)
 
 
 def _frozen(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
