@@ -61,7 +61,7 @@ class CacheManager(Storing):
         durability: ``full``: what `add` returned is on the disk. ``batched``: it is out of the process, so
             nothing is lost when that is killed, and on the disk a moment later: a power cut, or a system
             that crashes, may take what was added in the last half second, and leave rows of it without
-            their image. `flush` and `close` wait for the disk.
+            their image. Files of evicted entries go a moment later, too. `flush` and `close` wait for it.
         on_added: Functions for the list of that name.
         on_evicted: Functions for the list of that name; the only way to hear of evictions on opening.
 
@@ -142,7 +142,7 @@ class CacheManager(Storing):
     @max_size.setter
     def max_size(self, value: int | None) -> None:
         check_limit("max_size", value)
-        self._limits = replace(self._limits, max_size=value)
+        self._limits, self._lowered = replace(self._limits, max_size=value), True
 
     @property
     def max_bytes(self) -> int | None:
@@ -152,7 +152,7 @@ class CacheManager(Storing):
     @max_bytes.setter
     def max_bytes(self, value: int | None) -> None:
         check_limit("max_bytes", value)
-        self._limits = replace(self._limits, max_bytes=value)
+        self._limits, self._lowered = replace(self._limits, max_bytes=value), True
 
     @property
     def protect_recent(self) -> int:
@@ -359,7 +359,7 @@ class CacheManager(Storing):
         Raises:
             StorageError: With ``durability="batched"``: the last adds may not be on the disk.
         """
-        with self._turn, self._lock:
+        with self._turn:
             if self._closed:
                 return
             try:
@@ -369,8 +369,9 @@ class CacheManager(Storing):
                     self._flusher.stop()
                     self._flusher.flush()
             finally:
-                self._closed = True
-                self._index.close()
+                with self._lock:
+                    self._closed = True
+                    self._index.close()
 
     def __enter__(self) -> Self:
         return self

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -56,6 +57,9 @@ from reverie.vectors import Embedding, from_bytes
 
 __all__ = ["SqliteIndex"]
 
+_LONG_LOG = 128  # rows changed, after which the log is emptied
+_LONGEST_LOG = 20_000  # pages, after which a write empties it itself
+
 
 class SqliteIndex:
     """One database in ``<folder>/metadata/`` (``sqlite``).
@@ -83,6 +87,8 @@ class SqliteIndex:
         self._timeout = lock_timeout
         self._database: sqlite3.Connection | None = None
         self._writing: sqlite3.Connection | None = None  # opened for the first write
+        self._logged = 0  # rows changed since the log was last emptied
+        self._emptying: threading.Thread | None = None
         self._version = -1
         self._last_change = -1
         self._file: tuple[int, int] | None = None
@@ -102,6 +108,7 @@ class SqliteIndex:
         self._connection()
         if self._writing is None:
             self._writing = self._open()
+            self._writing.execute(f"PRAGMA wal_autocheckpoint = {_LONGEST_LOG}")
             weakref.finalize(self, _close_own, self._writing, os.getpid())
         return self._writing
 
@@ -186,6 +193,8 @@ class SqliteIndex:
 
     def close(self) -> None:
         """Close the database."""
+        if self._emptying is not None:
+            self._emptying.join()
         for database in (self._writing, self._database):
             if database is not None:
                 database.close()
@@ -210,7 +219,8 @@ class SqliteIndex:
             return changes
 
     def _changes(self, database: sqlite3.Connection) -> Changes | None:
-        first, last = database.execute("SELECT min(change), max(change) FROM changes").fetchone()
+        ends = "SELECT (SELECT min(change) FROM changes), (SELECT max(change) FROM changes)"
+        first, last = database.execute(ends).fetchone()
         if last is None:
             first, last = 1, 0
         if self._last_change < 0 or first > self._last_change + 1:
@@ -364,6 +374,16 @@ class SqliteIndex:
                 last = writer.finish()
         if self._last_change == before:  # all that came before is known, so the own changes are too
             self._last_change = max(before, last)
+        self._logged += writer.changes
+        if self._logged >= _LONG_LOG:
+            self._empty_log()
+
+    def _empty_log(self) -> None:
+        """Bring the log into the database in a thread of its own: the next write does not wait for it."""
+        if self._emptying is None or not self._emptying.is_alive():
+            self._logged = 0
+            self._emptying = threading.Thread(target=_checkpoint, args=(self.path,), name="reverie-log")
+            self._emptying.start()
 
     def _last(self, database: sqlite3.Connection) -> int:
         """The number of the last change."""
@@ -482,6 +502,12 @@ class SqliteIndex:
             "aside and rebuild the index from the images: "
             f"reverie cache check --fix --cache {self.path.parent.parent}"
         )
+
+
+def _checkpoint(path: Path) -> None:
+    """Bring the log of a database into it; whatever hinders it, the next one does it."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def _is_retired(database: sqlite3.Connection) -> bool:

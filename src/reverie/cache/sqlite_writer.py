@@ -138,6 +138,11 @@ class SqliteWriter(SqliteCatalogue):
             "DELETE FROM trash WHERE image_name = ?", [(name,) for name in image_names]
         )
 
+    @property
+    def changes(self) -> int:
+        """How many rows were changed."""
+        return len(self._changed)
+
     def finish(self) -> int:
         """Write the counter and the log of changes; the number of the last change, or -1."""
         database = self._database

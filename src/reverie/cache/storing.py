@@ -52,6 +52,7 @@ class Storing(Reading):
     def __init__(self, *arguments: Any, limits: Limits, used_up: int, **options: Any) -> None:
         self._limits = limits
         self._used_up = used_up
+        self._lowered = False  # whether a limit was lowered since the last add
         self._arrivals = Arrivals()
         self._flusher: Flusher | None = None
         self.on_added: list[Callable[[CacheEntry], None]] = []
@@ -61,7 +62,8 @@ class Storing(Reading):
     def _open(self) -> None:
         super()._open()
         if not self._durable:
-            self._flusher = Flusher(self._images, self._index)
+            own = weakref.ref(self)  # its thread must not keep a forgotten cache open
+            self._flusher = Flusher(self._images, self._index, lambda names: _note_deleted(own(), names))
             weakref.finalize(self, self._flusher.stop)
 
     # ------------------------------------------------------------------ adding
@@ -70,7 +72,8 @@ class Storing(Reading):
         """Store checked entries, all or none; their ids."""
         if self._flusher is not None:
             self._flusher.check()
-        if self._limits.surplus(self._index)[0] > AT_ONCE:  # the limit was lowered since
+        if self._lowered:
+            self._lowered = False
             self._enforce_max_size()
         adding = Adding(list(zip(items, self._stage([item.image for item in items]), strict=True)))
         self._arrivals.join(adding)
@@ -118,8 +121,6 @@ class Storing(Reading):
                 for adding in group:
                     self._put(write, adding)
                 self._commit_images(group)
-            if self._flusher is not None:
-                self._flusher.note(each.image_name for adding in group for each in adding.records)
             self._delete(write)
         except BaseException as exc:
             self._take_back(group)
@@ -187,6 +188,9 @@ class Storing(Reading):
 
     def _delete(self, write: Write) -> None:
         """After a commit: delete the files that no entry has any more."""
+        if self._flusher is not None:
+            self._flusher.note((record.image_name for record in write.added), write.trash)
+            return
         with contextlib.suppress(StorageError):  # they stay listed as trash and are tried again
             self._images.delete(write.trash)
             with self._lock:
@@ -237,6 +241,12 @@ class Storing(Reading):
             known = {entry.cache_id: entry for entry in self._mirror.entries(cache_ids)}
         known.update({each.cache_id: each.entry(self._images.root / each.image_name) for each in write.added})
         return [known[cache_id] for cache_id in cache_ids if cache_id in known]
+
+
+def _note_deleted(storing: Storing | None, image_names: Sequence[str]) -> None:
+    if storing is not None:
+        with storing._lock:
+            storing._deleted.extend(image_names)
 
 
 def _interrupted(exc: BaseException) -> StorageError:
