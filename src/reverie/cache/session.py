@@ -13,8 +13,9 @@ from typing import Any
 
 from reverie import registry
 from reverie.cache.evictions import Evictions
-from reverie.cache.mirror import Mirror, Write
+from reverie.cache.mirror import Mirror
 from reverie.cache.settings import check_space
+from reverie.cache.write import Write
 from reverie.errors import CacheClosedError, EntryNotFoundError, InputError
 from reverie.protocols import Changes, IndexBackend
 from reverie.vectors import Embedding

@@ -17,7 +17,7 @@ from reverie.vectors import Embedding, EmbeddingSet, VectorRows, to_bytes
 __all__ = ["VectorTable", "entry_numbers"]
 
 _ROOM = 64  # rows at the least
-_EDITION_BITS = 20
+_EDITION_BITS = 12  # a number of an entry, below 10**15, leaves so many
 
 
 class _Space:
@@ -141,8 +141,8 @@ class VectorTable:
     def put(self, cache_id: str, vector: Embedding | None, number: int) -> None:
         """Make this the vector of an entry, in the matrix of its encoder at the place of its number.
 
-        In the matrix it is numbered by its entry and, in the lowest 20 bits, by a hash of its bytes: so two
-        vectors that an entry has one after the other have the same number one time in a million only.
+        In the matrix it is numbered by its entry and, in the lowest 12 bits, by a hash of its bytes: so two
+        vectors that an entry has one after the other have the same number one time in 4096 only.
         """
         if vector is None:
             self.discard(cache_id)
