@@ -41,7 +41,7 @@ from reverie.errors import (
     StorageError,
     UnsafePathError,
 )
-from reverie.protocols import Brief, Changes, IndexWriter, Order
+from reverie.protocols import Brief, Changes, IndexWriter, Mark, Order
 from reverie.query import Where
 from reverie.storage import flush_file, replace_file, storage_error, sync_folder
 from reverie.vectors import Embedding
@@ -119,6 +119,14 @@ class JsonIndex:
         except OSError as exc:
             raise storage_error(f"look for {self.path}", exc) from exc
         return self._seen != (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
+    def mark(self) -> Mark | None:
+        """None: the file has no log of its changes."""
+        return None
+
+    def since(self, mark: Mark) -> Changes:  # noqa: ARG002 - there are no marks
+        """That anything may have changed."""
+        return Changes(True)
 
     def count(self) -> int:
         """How many entries there are, as last polled."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from reverie.cache.evictions import Evictions, brief_of
+from reverie.cache.shelves import Shelves
 from reverie.cache.vector_table import VectorTable
 from reverie.cache.write import Write
 from reverie.entry import CacheEntry, Record
@@ -52,6 +53,7 @@ class Mirror:
         self._index = index
         self._evictions = evictions
         self._images = images
+        self._shelves = Shelves(images.parent / "metadata" / "vectors")
         self.uses: dict[str, int] = {}
         self.seen = 0
         self._kept: dict[str, _Kept] = {}
@@ -119,6 +121,17 @@ class Mirror:
                     self._vectors.put(brief.cache_id, vector, brief.number)
             else:
                 self._evictions.insert(brief)
+
+    def keep_vectors(self, *, last: bool = False) -> None:
+        """Keep what is new in the vectors of a large cache in files, once it is much.
+
+        Whoever calls holds the writer's place: all that was committed is known here.
+
+        Args:
+            last: Nothing more comes: keep also what is little, and wait for it.
+        """
+        if self._vectors is not None and not self._unread:
+            self._shelves.keep(self._index, self._vectors, last=last)
 
     def _forget(self, cache_ids: Iterable[str]) -> None:
         """These entries are gone; an unknown id is fine."""
@@ -213,10 +226,8 @@ class Mirror:
     def _table(self) -> VectorTable:
         """The vectors, those read that are not known yet."""
         if self._vectors is None:
-            self._vectors = VectorTable()
             self._unread = {}
-            for brief, vector in self._index.vectors():
-                self._vectors.put(brief.cache_id, vector, brief.number)
+            self._vectors = self._shelves.table(self._index, self._unread)
         if self._unread:
             unread, self._unread = self._unread, {}
             found = {

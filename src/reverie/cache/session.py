@@ -199,6 +199,7 @@ class Session:
             with self._lock:
                 self._mirror.follow(write)
                 self._evictions.keep()
+                self._mirror.keep_vectors()
                 self._deleted = [name for name in self._deleted if name not in deleted]
 
 

@@ -50,7 +50,7 @@ from reverie.errors import (
     ReverieError,
     StorageError,
 )
-from reverie.protocols import Brief, Changes, IndexWriter, Order
+from reverie.protocols import Brief, Changes, IndexWriter, Mark, Order
 from reverie.query import Where
 from reverie.storage import file_identity, flush_file, partial_name, publish_new, storage_error, sync_folder
 from reverie.vectors import Embedding, from_bytes
@@ -228,14 +228,32 @@ class SqliteIndex:
             return Changes(True)
         if last <= self._last_change:
             return None
-        rows = database.execute(
-            "SELECT DISTINCT cache_id FROM changes WHERE change > ?", (self._last_change,)
-        )
-        changed = [row[0] for row in rows]
-        self._last_change = last
+        before, self._last_change = self._last_change, last
+        return self._between(database, before, last)
+
+    def _between(self, database: sqlite3.Connection, before: int, last: int) -> Changes:
+        """The changes behind one, up to another."""
+        query = "SELECT DISTINCT cache_id FROM changes WHERE change > ? AND change <= ?"
+        changed = [row[0] for row in database.execute(query, (before, last))]
         briefs = sorted(SqliteCatalogue(database).find(changed))
         present = {brief.cache_id for brief in briefs}
         return Changes(False, briefs, [cache_id for cache_id in changed if cache_id not in present])
+
+    def mark(self) -> Mark | None:
+        """Up to where `poll` and own writes are known."""
+        with self._mapped("read"):
+            query = "SELECT value FROM meta WHERE key = 'identity'"
+            return Mark(self._connection().execute(query).fetchone()[0], self._last_change)
+
+    def since(self, mark: Mark) -> Changes:
+        """What changed since a mark; ``complete`` where the log does not go back that far."""
+        now = self.mark()
+        with self._mapped("read"):
+            database = self._connection()
+            first = database.execute("SELECT coalesce(min(change), 1) FROM changes").fetchone()[0]
+            if now is None or now.identity != mark.identity or not first - 1 <= mark.change <= now.change:
+                return Changes(True)
+            return self._between(database, mark.change, now.change)
 
     def count(self) -> int:
         """How many entries there are."""

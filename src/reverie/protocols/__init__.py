@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.pixels import ImageLike, Pixels
-from reverie.protocols.index import Brief, Catalogue, Changes, IndexBackend, IndexWriter, Order
+from reverie.protocols.index import Brief, Catalogue, Changes, IndexBackend, IndexWriter, Mark, Order
 from reverie.vectors import Embedding, EmbeddingSet, VectorRows, Vectors
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "IndexWriter",
     "InjectionPolicy",
     "LatentSpace",
+    "Mark",
     "Observation",
     "Order",
     "PastInjection",
