@@ -20,6 +20,7 @@ from reverie.entry import CacheEntry
 from reverie.errors import InputError, ReverieError
 from reverie.pixels import ImageLike, Pixels, pixels_from_bytes
 from reverie.protocols import Encoder, Searcher
+from reverie.query import Where
 from reverie.reindex import Reindexing, ReindexReport
 from reverie.vectors import Embedding, EmbeddingSet, as_embedding
 
@@ -172,7 +173,12 @@ class ImageMemory:
         return as_embedding(embedding, encoder=encoder.name, dimensions=encoder.dimensions)
 
     def recall(
-        self, image_or_text: ImageLike | Embedding, k: int | None = 5, threshold: Threshold = None
+        self,
+        image_or_text: ImageLike | Embedding,
+        k: int | None = 5,
+        threshold: Threshold = None,
+        *,
+        where: Where | None = None,
     ) -> list[tuple[CacheEntry, float]]:
         """The entries most like an image, a vector or a text, high to low; counts as a use.
 
@@ -182,6 +188,8 @@ class ImageMemory:
             k: How many at most; None takes all.
             threshold: Lowest cosine that counts, or a percentile of this memory's own pairs such as
                 ``"p90"`` (see `AestheticMatcher.find_similar`); None takes all.
+            where: Conditions on the entries, such as ``Where("fox", params={"steps": 4})``: the ``k`` are
+                the most similar of those.
 
         Raises:
             ImageError: The image cannot be used.
@@ -194,7 +202,8 @@ class ImageMemory:
             lowest = SimilarityScale.of(self.embeddings()).cosine(lowest.value)
         check_cut(lowest, k)
         rows = self.cache.vector_rows(self.matcher.encoder.name)
-        found = self.searcher.search(rows, as_target(target, rows), k, threshold=lowest)
+        among = self.cache.among(rows, where) if where else None
+        found = self.searcher.search(rows, as_target(target, rows), k, threshold=lowest, among=among)
         entries = [
             (self.cache.get(rows.ids[place]), score)
             for place, score in zip(found.places.tolist(), found.scores.tolist(), strict=True)

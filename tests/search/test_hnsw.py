@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 import pytest
 
-from reverie.search.hnsw import HnswSearch, _coded, _keys
+from reverie.search.hnsw import HnswSearch, _coded
 from reverie.search.recall import recall
 from reverie.storage import PARTIAL_PREFIX
 from reverie.testing import SearchSuite
@@ -75,8 +75,8 @@ def nodes(searcher: HnswSearch) -> int:
     return len(searcher._known.keys)
 
 
-def graph_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "reverie-graph"]
+def works(searcher: HnswSearch) -> bool:
+    return searcher._worker is not None and searcher._worker.is_alive()
 
 
 def saved(folder: Path) -> tuple[Path, Path]:
@@ -255,7 +255,7 @@ def test_closing_ends_the_thread_and_keeps_what_there_is(matrix, tmp_path) -> No
     searcher.prepare(rows)
     searcher.close()
     searcher.close()
-    assert graph_threads() == []
+    assert not works(searcher)
     again = ready(rows, tmp_path)
     assert SIZE - nodes(again) <= 100
     assert again.search(rows, matrix[5], 1).places.tolist() == [5]
@@ -268,7 +268,7 @@ def test_a_saved_graph_is_there_at_once(matrix, tmp_path) -> None:
     again = HnswSearch(folder=tmp_path, tail=100)
     assert again.prepare(rows_of(matrix))
     assert again._known.mapped
-    assert graph_threads() == []
+    assert not works(again)
     assert recall(again, rows) >= 0.99
     names = sorted(path.suffix for path in tmp_path.iterdir())
     assert names == [".json", ".lock", ".usearch"]
@@ -297,7 +297,7 @@ def test_a_graph_is_saved_again_when_it_has_grown(matrix, tmp_path) -> None:
     searcher = ready(first(rows, 2000), tmp_path)
     header = saved(tmp_path)[1]
     assert orjson.loads(header.read_bytes())["count"] == 2000
-    for count, held in ((2300, 2000), (2900, 2768)):
+    for count, held in ((2300, 2000), (2900, 2900)):
         searcher.prepare(first(rows, count))
         searcher.wait()
         assert orjson.loads(header.read_bytes())["count"] == held
@@ -309,6 +309,7 @@ def test_a_vector_replaced_while_nobody_looked(matrix, tmp_path) -> None:
     changed = matrix.copy()
     changed[40] = clustered(1, DIMENSIONS, 99)[0]
     rows = rows_of(changed)
+    rows.numbers[40] += 10**6
     again = HnswSearch(folder=tmp_path, tail=100)
     assert again.search(rows, changed[40], 1).places.tolist() == [40]
     again.wait()
@@ -355,19 +356,19 @@ DAMAGES = {
     "nothing left": cut(0),
     "cut in the vectors": cut(0.3),
     "cut in the links": cut(0.9),
-    "a byte more": lambda graph, header: graph.write_bytes(graph.read_bytes() + b"\0"),
+    "a byte more": lambda graph, _: graph.write_bytes(graph.read_bytes() + b"\0"),
     "first byte": flip(0),
     "a vector": flip(0.4),
     "a link": flip(0.95),
     "last byte": flip(1),
-    "foreign file": lambda graph, header: graph.write_bytes(b"SQLite format 3\0" * 4000),
-    "no graph": lambda graph, header: graph.unlink(),
-    "a folder": lambda graph, header: (graph.unlink(), graph.mkdir()),
-    "no header": lambda graph, header: header.unlink(),
-    "header cut": lambda graph, header: header.write_bytes(header.read_bytes()[:40]),
-    "header is a list": lambda graph, header: header.write_bytes(b"[1, 2]"),
-    "header is empty": lambda graph, header: header.write_bytes(b"{}"),
-    "header of zeros": lambda graph, header: header.write_bytes(b"\0" * 300),
+    "foreign file": lambda graph, _: graph.write_bytes(b"SQLite format 3\0" * 4000),
+    "no graph": lambda graph, _: graph.unlink(),
+    "a folder": lambda graph, _: (graph.unlink(), graph.mkdir()),
+    "no header": lambda _, header: header.unlink(),
+    "header cut": lambda _, header: header.write_bytes(header.read_bytes()[:40]),
+    "header is a list": lambda _, header: header.write_bytes(b"[1, 2]"),
+    "header is empty": lambda _, header: header.write_bytes(b"{}"),
+    "header of zeros": lambda _, header: header.write_bytes(b"\0" * 300),
     "other parameters": rewrite(connectivity=8),
     "other format": rewrite(format=2),
     "other encoder": rewrite(encoder="another"),
@@ -426,16 +427,6 @@ def test_a_disk_that_refuses_is_no_error(matrix, tmp_path) -> None:
     searcher = ready(rows, tmp_path / "file" / "search")
     searcher.close()
     assert recall(searcher, rows) >= 0.99
-
-
-def test_a_key_is_of_one_entry_and_one_vector(matrix) -> None:
-    """Another number or another bit of the vector makes another key; keys go up with the numbers."""
-    numbers = np.arange(1, SIZE + 1)
-    keys = _keys(numbers, matrix)
-    assert (np.diff(keys.astype(np.float64)) > 0).all()
-    changed = matrix.copy()
-    changed[:, 5] = np.nextafter(changed[:, 5], 2)
-    assert not (keys == _keys(numbers, changed)).any()
 
 
 def test_codes_use_all_of_a_byte() -> None:

@@ -5,10 +5,9 @@ compared in float32, so every cosine is true, and only a row may be missing. Row
 yet, the tail, are all compared. A thread takes them in when they are many, one at a time, since usearch
 lets no search in while it adds; a whole graph is made aside, and answers once it is done.
 
-A node's key is made of its entry's number and of its vector's bits: a vector that took another one's place
-is another node, and a graph of another cache has no node of ours. Nodes of entries that are gone are passed
-over, and the graph is made anew when they are the greater part: usearch can mark nodes as removed, but their
-memory and the steps through them stay (unum-cloud/USearch#726, #355).
+A node's key is its vector's number: a vector that took another one's place is another node. Nodes of entries
+that are gone are passed over, and the graph is made anew when they are the greater part: usearch can mark
+nodes as removed, but their memory and the steps through them stay (unum-cloud/USearch#726, #355).
 """
 
 from __future__ import annotations
@@ -46,6 +45,7 @@ _EXPANSION = 64  # nodes looked at in a search: recall against time
 _TAIL = 512  # rows that are compared in some 30 microseconds
 _AT_ONCE = 256  # rows between two looks at whether to stop
 _WORTH_SAVING = 4  # saved again when a part in so many is new
+_LOOKED_AT = 16  # nodes of a file that are compared with their rows before it is used
 _STEP = 16  # rows are compared in the time of a step through the graph
 _FEW = 32  # m of n rows are compared as fast as the graph gives some of them, where m is 32 sqrt(n)
 
@@ -170,7 +170,7 @@ class HnswSearch:
             return none
         keys = np.sort(index.keys[:])
         saved = replace(none, index=index, mapped=True, keys=keys, saved=len(keys)).placed(rows)
-        return saved if 2 * np.count_nonzero(saved.places >= 0) >= len(keys) else none
+        return saved if saved.fits(rows) else none
 
     def _work(self) -> None:
         while True:
@@ -197,7 +197,7 @@ class HnswSearch:
     def _build(self, known: _Known, rows: VectorRows) -> None:
         """Make a whole graph of what is there, aside; where it is stopped, of a part."""
         places = np.flatnonzero(rows.alive)
-        keys, first = np.unique(_keys(rows.numbers, rows.matrix)[places], return_index=True)
+        keys, first = np.unique(_keys(rows.numbers)[places], return_index=True)
         places = places[first]
         index, done = _index(rows.matrix.shape[1]), 0
         while done < len(places) and not self._stopping:
@@ -216,7 +216,7 @@ class HnswSearch:
             self._publish(known, replace(known, index=copied, mapped=False))
             return
         window = np.arange(known.end, min(known.end + _AT_ONCE, len(rows)))
-        keys = _keys(rows.numbers[window], rows.matrix[window])
+        keys = _keys(rows.numbers[window])
         there = _where(known.keys, keys)[1]
         fresh = np.flatnonzero(rows.alive[window] & ~there)
         for key, code in zip(keys[fresh], _coded(rows.matrix[window[fresh]]), strict=True):
@@ -295,7 +295,7 @@ class _Known:
 
     def placed(self, rows: VectorRows) -> _Known:
         """The same graph, its nodes found anew among rows of another origin."""
-        keys = _keys(rows.numbers, rows.matrix)
+        keys = _keys(rows.numbers)
         at, there = _where(self.keys, keys)
         places = np.full(len(self.keys), -1, dtype=np.intp)
         for which in (
@@ -307,6 +307,16 @@ class _Known:
         end = int(missing[0]) if len(missing) else len(rows)
         dropped = int(np.count_nonzero(~there[:end]))
         return replace(self, places=places, origin=rows.origin, end=end, dropped=dropped)
+
+    def fits(self, rows: VectorRows) -> bool:
+        """Whether most nodes are rows, and some that are looked at have the vectors of theirs."""
+        there = np.flatnonzero(self.places >= 0)
+        if self.index is None or 2 * len(there) < len(self.keys):
+            return False
+        some = there[np.linspace(0, len(there) - 1, min(len(there), _LOOKED_AT)).astype(int)]
+        codes = _coded(rows.matrix[self.places[some]])
+        held: Any = self.index.get(self.keys[some])
+        return np.array_equal(np.asarray(held), codes)
 
     def grown(self, rows: VectorRows, window: _Places, keys: _Keys, fresh: _Places) -> _Known:
         """The same with the rows of the window, of which ``fresh`` are new nodes."""
@@ -338,11 +348,8 @@ def _coded(matrix: Vectors) -> NDArray[np.int8]:
     return codes
 
 
-def _keys(numbers: NDArray[np.int64], matrix: Vectors) -> _Keys:
-    """``(n,)`` what tells a row from every other: its number, then 32 bits made of its vector."""
-    keys: _Keys = numbers.astype(np.uint64) << np.uint64(32)
-    keys |= np.bitwise_xor.reduce(matrix.view(np.uint32), axis=1)
-    return keys
+def _keys(numbers: NDArray[np.int64]) -> _Keys:
+    return numbers.astype(np.uint64)
 
 
 def _where(keys: _Keys, wanted: _Keys) -> tuple[_Places, _Mask]:
