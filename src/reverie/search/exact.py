@@ -37,6 +37,7 @@ _SCAN_FROM = 1024  # rows: below, comparing in float32 is as fast
 _SPLIT_FROM = 8192  # rows: from here on a second thread pays
 _HEAD_START = 2048  # rows that the caller's thread scans while the others wake
 _FEW = 8  # where fewer than one row in so many may be found, they are compared at once
+_MANY = 16_384  # rows: more are turned into bytes at their second search, which takes as long as five
 _BLOCK = 1024  # rows turned into bytes at once
 _THREADS = 4  # reading memory is what takes the time: more threads read it no faster
 
@@ -58,6 +59,7 @@ class ExactSearch:
         self._threads = threads or min(os.cpu_count() or 1, _THREADS)
         self._lock = threading.Lock()
         self._mirror = _Mirror(object(), 0)
+        self._asked: object = None  # origin of the rows that were searched last
         self._pool: ThreadPoolExecutor | None = None
         self._pid = 0
 
@@ -104,13 +106,24 @@ class ExactSearch:
             places = np.flatnonzero(keep)
             if len(places) * _FEW < len(rows):
                 return places
-        with self._lock:
-            mirror = self._mirror = self._mirror.followed(rows)
+        mirror = self._followed(rows)
+        if mirror is None:
+            return None if keep is None else np.flatnonzero(keep)
         near, bound = self._scan(mirror, target)
         near = near[: len(rows)]
         if keep is not None:
             np.copyto(near, -np.inf, where=~keep)
         return np.flatnonzero(near >= _lowest(near, bound, k, threshold))
+
+    def _followed(self, rows: VectorRows) -> _Mirror | None:
+        """The rows in bytes; None for many that are searched for the first time, and maybe the last."""
+        with self._lock:
+            new = self._asked is not rows.origin and len(rows) - self._mirror.known(rows) > _MANY
+            self._asked = rows.origin
+            if new:
+                return None
+            self._mirror = self._mirror.followed(rows)
+            return self._mirror
 
     def _scan(self, mirror: _Mirror, target: _Floats) -> tuple[_Floats, float]:
         """Cosines of all rows, and by how much they may be off."""
@@ -183,6 +196,10 @@ class _Mirror:
     @property
     def scales(self) -> _Floats:
         return self._room[1][: self._count]
+
+    def known(self, rows: VectorRows) -> int:
+        """How many of these rows it holds."""
+        return self._count if rows.origin is self._origin else 0
 
     def followed(self, rows: VectorRows) -> _Mirror:
         """One that holds these rows, and maybe later ones; this one stays as it is for who is reading it."""
