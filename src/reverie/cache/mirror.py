@@ -219,6 +219,10 @@ class Mirror:
         """All vectors of one encoder, oldest first: a snapshot that later changes do not touch."""
         return self._table().snapshot(encoder)
 
+    def spaces(self) -> list[tuple[str | None, int, int]]:
+        """Encoder, dimensions and number of the vectors of each."""
+        return self._table().spaces()
+
     def rows(self, encoder: str | None) -> VectorRows:
         """The same as a search takes them, in no time."""
         return self._table().rows(encoder)

@@ -228,6 +228,10 @@ class VectorTable:
                     del self._spaces[key]
                 return
 
+    def spaces(self) -> list[tuple[str | None, int, int]]:
+        """Encoder, dimensions and number of the vectors of each."""
+        return [(*key, len(space)) for key, space in self._spaces.items()]
+
     def snapshot(self, encoder: str | None) -> EmbeddingSet:
         """The vectors of one encoder, oldest first; None asks for the only one there is.
 
