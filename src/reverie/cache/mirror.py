@@ -23,6 +23,7 @@ from reverie.vectors import EmbeddingSet, VectorRows
 __all__ = ["Mirror"]
 
 _KEPT_RECORDS = 8192
+_READ_AT_ONCE = 2048  # records read in one go: fewer than are kept
 _LISTED = 1024  # entries: up to here a random one is drawn from the list of all
 _DRAWS = 2000  # numbers drawn before it is
 
@@ -197,19 +198,20 @@ class Mirror:
             ) from exc
 
     def entries(self, cache_ids: Sequence[str]) -> Iterator[CacheEntry]:
-        """Snapshots in the order asked, ids that are gone passed over; missing bodies are read in one go."""
-        missing = [cache_id for cache_id in cache_ids if cache_id not in self._kept]
-        for record in self._index.read(missing):
-            self._keep(record, limit=max(_KEPT_RECORDS, len(cache_ids)))
-        for cache_id in cache_ids:
-            if cache_id in self._kept:
-                entry = self.entry(cache_id)
-                if entry is not None:
-                    yield entry
+        """Snapshots in the order asked, ids that are gone passed over; bodies are read many at once."""
+        for start in range(0, len(cache_ids), _READ_AT_ONCE):
+            part = cache_ids[start : start + _READ_AT_ONCE]
+            for record in self._index.read([cache_id for cache_id in part if cache_id not in self._kept]):
+                self._keep(record)
+            for cache_id in part:
+                if cache_id in self._kept:
+                    entry = self.entry(cache_id)
+                    if entry is not None:
+                        yield entry
 
-    def _keep(self, record: Record, limit: int = _KEPT_RECORDS) -> _Kept:
-        if len(self._kept) >= limit:
-            self._kept.clear()
+    def _keep(self, record: Record) -> _Kept:
+        while len(self._kept) >= _KEPT_RECORDS:
+            del self._kept[next(iter(self._kept))]
         used_ns = max(record.used_ns, self.uses.get(record.cache_id, 0))
         kept = _Kept(record, self._images / record.image_name, used_ns)
         self._kept[record.cache_id] = kept
