@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -49,11 +48,12 @@ def faiss_bf16(rows: Any, k: int) -> Callable[[Any], list[int]]:
 
 def sqlite_vec(rows: Any, k: int) -> Callable[[Any], list[int]]:
     """sqlite-vec's comparison of everything, in a database in memory."""
+    import apsw  # many Pythons come without SQLite's way of loading extensions
     import sqlite_vec as extension
 
-    database = sqlite3.connect(":memory:")
+    database = apsw.Connection(":memory:")
     database.enable_load_extension(True)
-    extension.load(database)
+    database.load_extension(extension.loadable_path())
     database.execute(
         f"CREATE VIRTUAL TABLE vectors USING vec0(embedding float[{rows.shape[1]}] distance_metric=cosine)"
     )
@@ -75,7 +75,7 @@ def qdrant_local(rows: Any, k: int) -> Callable[[Any], list[int]]:
 
 
 def usearch_f16(rows: Any, k: int) -> Callable[[Any], list[int]]:
-    """usearch's graph as its defaults have it, in two bytes a number."""
+    """The graph of usearch with its defaults, in two bytes a number."""
     from usearch.index import Index
 
     index = Index(ndim=rows.shape[1], metric="cos", dtype="f16")
@@ -95,7 +95,7 @@ def faiss_hnsw(rows: Any, k: int) -> Callable[[Any], list[int]]:
 
 
 def chroma(rows: Any, k: int) -> Callable[[Any], list[int]]:
-    """chromadb in memory."""
+    """A collection of chromadb in memory."""
     import chromadb
 
     client = chromadb.EphemeralClient()
@@ -107,7 +107,7 @@ def chroma(rows: Any, k: int) -> Callable[[Any], list[int]]:
 
 
 def lance(rows: Any, k: int) -> Callable[[Any], list[int]]:
-    """lancedb's comparison of everything, in a folder."""
+    """Everything compared by lancedb, in a folder."""
     import lancedb
 
     folder = tempfile.mkdtemp()

@@ -1,8 +1,8 @@
 """A cache that evicts for a very long time: does it grow, does it slow down, does it agree with itself?
 
-Run ``python benchmarks/soak.py [--adds N] [--max-size N] [--durability full|batched]``: pictures of 32x32 with
-a vector each come into a cache that is full from then on; every hundredth add is followed by what else a life
-brings (uses, a pin, a search, conditions, another manager that reads). Every tenth of the life is a row:
+Run ``python benchmarks/soak.py [--adds N] [--max-size N] [--durability full|batched]``: pictures of 32x32
+with a vector each come into a cache that is full from then on; every hundredth add is followed by what else a
+life brings (uses, a pin, a search, conditions, another manager that reads). Every tenth of the life is a row:
 milliseconds an add (median and p90), resident memory, bytes of the index. At the end index, vectors and files
 are compared. Asked: resident memory flat within 5 %, time within 20 %, all entries and files there, no other.
 
