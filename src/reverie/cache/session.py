@@ -176,6 +176,9 @@ class Session:
         self._newest_use = now
         return now
 
+    def _renew_locks(self) -> None:
+        self._turn, self._lock = threading.RLock(), threading.RLock()
+
     @contextmanager
     def _writing(self) -> Iterator[Write]:
         """Hold the writer's place; after the commit, bring the mirror up to date."""
@@ -209,7 +212,7 @@ _SESSIONS: weakref.WeakSet[Session] = weakref.WeakSet()
 def _renew_locks() -> None:
     """In a forked child: a thread that held a lock is not there to release it."""
     for session in list(_SESSIONS):
-        session._turn, session._lock = threading.RLock(), threading.RLock()
+        session._renew_locks()
 
 
 if hasattr(os, "register_at_fork"):

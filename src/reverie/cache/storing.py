@@ -66,6 +66,10 @@ class Storing(Reading):
             self._flusher = Flusher(self._images, self._index, lambda names: _note_deleted(own(), names))
             weakref.finalize(self, self._flusher.stop)
 
+    def _renew_locks(self) -> None:
+        super()._renew_locks()
+        self._arrivals = Arrivals()
+
     # ------------------------------------------------------------------ adding
 
     def _add(self, items: Sequence[Item]) -> list[str]:
@@ -121,7 +125,6 @@ class Storing(Reading):
                 for adding in group:
                     self._put(write, adding)
                 self._commit_images(group)
-            self._delete(write)
         except BaseException as exc:
             self._take_back(group)
             for adding in group:
@@ -129,6 +132,8 @@ class Storing(Reading):
                     adding.error = exc if isinstance(exc, ReverieError) else _interrupted(exc)
             if not isinstance(exc, ReverieError):
                 raise
+        else:
+            self._delete(write)
         finally:
             for adding in group:
                 adding.done = True
@@ -150,7 +155,8 @@ class Storing(Reading):
                     adding.records.append(record)
         except (InputError, CacheFullError) as exc:
             adding.error = exc
-            self._evictions.undo()
+            with self._lock:
+                self._evictions.undo()
             self._discard(adding)
 
     def _new_id(self, write: Write, staged: Staged) -> tuple[int, str]:
