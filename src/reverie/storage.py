@@ -11,7 +11,8 @@ import itertools
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from reverie.errors import StorageError
 __all__ = [
     "PARTIAL_PREFIX",
     "content_hash",
+    "file_hash",
     "file_identity",
     "flush_file",
+    "flush_files",
     "is_there",
     "keep_aside",
     "partial_name",
@@ -38,6 +41,9 @@ PARTIAL_PREFIX = ".partial-"
 """Files of this name are unfinished writes; nothing ever reads them."""
 
 _COUNTER = itertools.count()
+_HASHED_AT_ONCE = 2**20
+_WAITERS = 8  # threads that wait for the disk
+_POOLS: dict[int, ThreadPoolExecutor] = {}  # of this process, by its number
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space",
@@ -85,6 +91,15 @@ def content_hash(data: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
+def file_hash(path: Path) -> str:
+    """The `content_hash` of a file of any size; raises OSError as the system reports it."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(_HASHED_AT_ONCE):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def partial_name() -> str:
     """A temporary file name that no other thread or process uses."""
     return f"{PARTIAL_PREFIX}{os.getpid()}-{time.time_ns():x}-{next(_COUNTER)}"
@@ -127,6 +142,41 @@ def flush_file(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def flush_files(paths: Sequence[Path], folder: Path) -> None:
+    """Wait until written files and the names in their folder are on the disk; a file that is gone is fine.
+
+    All at once: a file system with a log takes what waits at the same time into one step.
+
+    Raises:
+        OSError: As the system reports it.
+    """
+    waiting = [
+        _flushers().submit(sync_folder, folder),
+        *(_flushers().submit(_flush, path) for path in paths[1:]),
+    ]
+    try:
+        for path in paths[:1]:
+            _flush(path)
+    finally:
+        wait(waiting)
+    for each in waiting:
+        each.result()
+
+
+def _flush(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        flush_file(path)
+
+
+def _flushers() -> ThreadPoolExecutor:
+    """Threads that wait for the disk; a fork has none of its parent's."""
+    pool = _POOLS.get(os.getpid())
+    if pool is None:
+        _POOLS.clear()
+        pool = _POOLS[os.getpid()] = ThreadPoolExecutor(_WAITERS, "reverie-flush")
+    return pool
 
 
 def _write_all(handle: int, data: bytes) -> None:

@@ -91,7 +91,8 @@ class VectorRows:
 
     Attributes:
         ids: The id of every row; may go on behind the last row.
-        numbers: ``(n,)`` int64, the entry's number (`reverie.protocols.Brief`) of every row.
+        numbers: ``(n,)`` int64, a number that is this vector's for ever: another vector of the same entry has
+            another one. In the order of the entries' own numbers.
         matrix: ``(n, d)`` float32, read-only, rows of unit length.
         alive: ``(n,)`` bool: whether the row's entry is there.
         encoder: Name of the encoder that made them; None when it is not known.
@@ -117,6 +118,13 @@ class VectorRows:
 
     def __len__(self) -> int:
         return len(self.matrix)
+
+    def findable(self, among: NDArray[np.bool_] | None = None) -> NDArray[np.bool_] | None:
+        """``(n,)`` whether each row is alive, and ``among`` those that may be found; None: all of them."""
+        alive = None if self.count == len(self) else self.alive
+        if among is None or alive is None:
+            return alive if among is None else among
+        return among & alive
 
 
 def _stamp(vector: NDArray[np.float32], encoder: str | None) -> Embedding:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from reverie import storage
-from reverie.cache import json_index, local_images, sqlite_writer
+from reverie.cache import json_index, json_state, local_images, sqlite_writer
 from reverie.cache.json_index import JsonIndex
 from reverie.cache.local_images import LocalImages
 from reverie.cache.sqlite_index import SqliteIndex
@@ -340,8 +340,8 @@ ADD_STEPS = {
     "stage": (LocalImages, "stage", fail, FailureError),
     "choose a name": (LocalImages, "exists", fail, FailureError),
     "give the name": (LocalImages, "commit", fail, FailureError),
-    "flush the image": (local_images, "flush_file", disk_error, StorageError),
-    "flush the folder of images": (local_images, "sync_folder", disk_error, StorageError),
+    "flush the image": (storage, "_flush", disk_error, StorageError),
+    "flush the image and its folder": (local_images, "flush_files", disk_error, StorageError),
     "write the index": (json_index, "replace_file", disk_error, OSError),
     "write the index's file": (storage, "write_new", disk_error, StorageError),
 }
@@ -390,7 +390,7 @@ def test_an_add_that_fails_in_the_writer_changes_nothing(
 ) -> None:
     """Every call of the index's writer may fail."""
     kind, method = step
-    writer = {"json": json_index._Writer, "sqlite": sqlite_writer.SqliteWriter}[kind]
+    writer = {"json": json_state.JsonState, "sqlite": sqlite_writer.SqliteWriter}[kind]
     cache = open_cache(max_size=2, index=kind)
     check_failing_add(cache, source, snapshot, monkeypatch, (writer, method, fail, FailureError))
 

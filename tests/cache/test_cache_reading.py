@@ -78,7 +78,7 @@ def test_the_later_of_two_uses_counts(open_cache: Open, kind: str) -> None:
     assert cache.size() == 1
     assert cache.get_all()[0].used_ns == later > earlier
     cache.pin(cache_id)
-    assert cache._mirror.briefs[cache_id].used_ns == later
+    assert cache.peek([cache_id])[0].used_ns == later
     for each in (cache, other, open_cache()):
         assert each.get_all()[0].used_ns == later
 

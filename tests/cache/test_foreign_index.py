@@ -189,7 +189,7 @@ def test_their_vectors_have_no_encoder(open_cache: Open, tmp_path: Path) -> None
 
 
 def test_their_index_goes_to_sqlite_and_back(open_cache: Open, tmp_path: Path) -> None:
-    """Mappings, doubles, extra keys, pins, uses and the counter survive both ways."""
+    """Mappings, doubles, extra keys, pins, uses and the counter survive both ways; sizes are filled in."""
     theirs = their_cache(tmp_path)
     with open_cache("cache") as cache:
         cache.pin(theirs["entries"][2]["cache_id"])
@@ -197,6 +197,8 @@ def test_their_index_goes_to_sqlite_and_back(open_cache: Open, tmp_path: Path) -
         cache.remove(cache.add(picture(9)))
     before = json.loads((tmp_path / "cache/metadata/cache_index.json").read_bytes())
     entries = open_cache("cache").get_all()
+    for entry, raw in zip(entries, before["entries"], strict=True):
+        entry.byte_size = raw["byte_size"] = entry.image_path.stat().st_size
     assert convert("cache", "sqlite")
     assert open_cache("cache").get_all() == entries
     assert open_cache("cache").index_kind == "sqlite"

@@ -149,8 +149,8 @@ def test_a_first_add_of_another_process_is_no_loss(
     commit = type(first._images).commit
     opened = []
 
-    def commit_then_open(self: Any, staged: Any, name: str) -> None:
-        commit(self, staged, name)
+    def commit_then_open(self: Any, named: Any, **options: Any) -> None:
+        commit(self, named, **options)
         if not opened:
             opened.append(True)
             with pytest.raises(StorageError, match="another process is writing"):

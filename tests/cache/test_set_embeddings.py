@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reverie.cache import json_index, sqlite_writer
+from reverie.cache import json_state, sqlite_writer
 from reverie.cache.convert import convert
 from reverie.errors import EmbeddingError, EncoderMismatchError, InputError
 from reverie.testing.samples import picture, vector
@@ -119,7 +119,7 @@ def test_a_write_that_fails_in_the_middle_changes_nothing(
     """All vectors of one call are written, or none."""
     cache = filled(open_cache, kind)
     before, matrix = cache.get_all(), cache.embeddings().matrix.copy()
-    writer: Any = {"json": json_index._Writer, "sqlite": sqlite_writer.SqliteWriter}[kind]
+    writer: Any = {"json": json_state.JsonState, "sqlite": sqlite_writer.SqliteWriter}[kind]
     embed = writer.embed
 
     def fail(self: Any, cache_id: str, embedding: Any) -> None:

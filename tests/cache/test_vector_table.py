@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from reverie.cache.vector_table import VectorTable
+from reverie.cache.vector_table import VectorTable, entry_numbers
 from reverie.errors import EncoderMismatchError
 from reverie.vectors import Embedding, as_embedding
 
@@ -84,7 +84,7 @@ class TableModel(RuleBasedStateMachine):
         assert sorted(alive) == sorted(ids)
         assert rows.count == len(ids)
         for cache_id, place in alive.items():
-            assert rows.numbers[place] == self.model[cache_id][0]
+            assert entry_numbers(rows.numbers[place]) == self.model[cache_id][0]
             assert rows.matrix[place].tobytes() == self.model[cache_id][1].tobytes()
         assert len(rows) <= max(64, 4 * len(ids))
 
@@ -130,6 +130,22 @@ def test_places_are_given_anew_when_the_matrix_is_full() -> None:
         origins.add(table.rows("one").origin)
     assert len(table.rows("one").matrix) <= 128
     assert 10 < len(origins) < 120
+
+
+def test_every_vector_of_an_entry_has_its_own_number() -> None:
+    """In the order of the entries, and the same wherever it is worked out."""
+    table, again = VectorTable(), VectorTable()
+    for number in (1, 2, 3):
+        table.put(f"id-{number}", vector(number), number)
+    first = table.rows("one").numbers.tolist()
+    table.put("id-2", vector(9), 2)
+    numbers = table.rows("one").numbers.tolist()
+    assert len(set(numbers)) == 4
+    assert entry_numbers(np.array(numbers)).tolist() == [1, 2, 3, 2]
+    table.put("id-2", vector(2), 2)
+    again.put("id-2", vector(2), 2)
+    assert table.rows("one").numbers[-1] == again.rows("one").numbers[0] == first[1]
+    assert first == sorted(first)
 
 
 def test_what_was_handed_out_is_read_only() -> None:

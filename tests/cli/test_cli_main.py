@@ -118,7 +118,7 @@ EMPTY_NAME = (
     ("arguments", "line"),
     [
         (("nope",), "reverie: No such command 'nope' (see: reverie --help)\n"),
-        (("cache", "list", "--nope"), "reverie: No such option '--nope' (see: reverie cache list --help)\n"),
+        (("cache", "list", "--zzzz"), "reverie: No such option '--zzzz' (see: reverie cache list --help)\n"),
         (("cache", "add"), "reverie: Missing argument 'IMAGES...' (see: reverie cache add --help)\n"),
         (("cache", "clear", "--cache", ""), EMPTY_NAME),
     ],

@@ -176,7 +176,7 @@ class _Check:
     # -- an index that can be read
 
     def _compare(self, index: IndexBackend, fix: bool) -> None:
-        ids = [brief.cache_id for brief in index.everything()]
+        ids = [brief.cache_id for brief in index.briefs()]
         self.report.entries = len(ids)
         faults = self._faults(index, ids)
         if faults:  # look again: another process may have evicted them while we looked
@@ -254,7 +254,7 @@ class _Check:
     def _check_orphans(self, index: IndexBackend, fix: bool) -> None:
         """Files that no entry has. Under the writer's lock, so that an add under way is not mistaken."""
         try:
-            with index.write() as (writer, _):
+            with index.write() as writer:
                 trash = set(writer.trash())
                 lost = self._report_orphans(index, trash, fix)
                 if fix and lost:
@@ -268,7 +268,7 @@ class _Check:
 
     def _take_over(self, index: IndexBackend, writer: IndexWriter, lost: Sequence[Path]) -> None:
         """Entries for the pictures of an index that is gone; no number of theirs is used again."""
-        taken = {brief.cache_id for brief in index.everything()}
+        taken = {brief.cache_id for brief in index.briefs()}
         above = highest_number(lost_pictures(index.path.parent))
         for path in sorted(lost, key=lambda path: path.stat().st_mtime_ns):
             cache_id = _free_id(path, taken)
@@ -279,7 +279,7 @@ class _Check:
 
     def _report_orphans(self, index: IndexBackend, trash: set[str], fix: bool) -> list[Path]:
         """Note what no entry has; returns the pictures whose index is gone, which a repair takes over."""
-        ids = [brief.cache_id for brief in index.everything()]
+        ids = [brief.cache_id for brief in index.briefs()]
         known = {record.image_name for record in index.read(ids)} | trash
         noted, lost = lost_pictures(index.path.parent), []
         for path in [*self._files(), *index.path.parent.glob(f"{PARTIAL_PREFIX}*")]:
@@ -304,7 +304,7 @@ class _Check:
         replace_file(self.folder / "metadata" / f"set-aside-{stamp}.jsonl", lines)
         for record in bad:
             _move_action(self.images / record.image_name, True)
-        with index.write() as (writer, _):
+        with index.write() as writer:
             ids = [record.cache_id for record in bad]
             still = {record.cache_id for record in index.read(ids)}
             writer.remove([cache_id for cache_id in ids if cache_id in still])

@@ -43,11 +43,11 @@ def convert(folder: str | os.PathLike[str], to: str, *, lock_timeout: float = 10
         registry.create("indexes", name, path, shown=shown, lock_timeout=lock_timeout) for name in (kind, to)
     )
     try:
-        source.poll()
-        with source.write() as (writer, _):
+        with source.write() as writer:
+            source.poll()
             if target.path.exists() and not target.retired():
                 keep_aside(target.path, "replaced")  # another program's: this cache did not use it
-            records = source.read([brief.cache_id for brief in source.everything()])
+            records = source.read([brief.cache_id for brief in source.briefs()])
             target.replace_all(records, source.next_number(), source.extra())
             writer.retire()
     finally:

@@ -15,7 +15,7 @@ from typing import Any
 
 from reverie.entry import timestamp_ns
 from reverie.errors import InputError
-from reverie.protocols import Brief
+from reverie.protocols import Brief, Order
 from reverie.vectors import Embedding
 
 __all__ = ["LeastRecentlyUsed", "OldestFirst", "Reservoir"]
@@ -28,6 +28,7 @@ class _Ordered:
     """
 
     needs_vectors = False
+    order: Order | None = None
 
     def __init__(self) -> None:
         self._keys: dict[str, tuple[int, int]] = {}
@@ -73,6 +74,8 @@ class _Ordered:
 class LeastRecentlyUsed(_Ordered):
     """Evict what was not used for the longest time (``lru``)."""
 
+    order = "used"
+
     def insert(self, brief: Brief, embedding: Embedding | None = None) -> None:  # noqa: ARG002 - the protocol's
         """An entry may be evicted from now on; an add counts as its first use."""
         self._put(brief.cache_id, (brief.used_ns, brief.number))
@@ -86,6 +89,8 @@ class LeastRecentlyUsed(_Ordered):
 
 class OldestFirst(_Ordered):
     """Evict the oldest timestamp, used or not (``oldest``)."""
+
+    order = "time"
 
     def insert(self, brief: Brief, embedding: Embedding | None = None) -> None:  # noqa: ARG002 - the protocol's
         """An entry may be evicted from now on."""

@@ -13,18 +13,27 @@ import contextlib
 import json
 import os
 import re
+import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
+import numpy as np
 import orjson
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
-from reverie.cache.reembedding import with_embedding
-from reverie.entry import Record, cache_number, highest_id, record_from_json, record_to_json
+from reverie.cache.json_state import TOP_KEYS, VERSION, JsonState
+from reverie.entry import (
+    Record,
+    cache_number,
+    highest_id,
+    record_from_json,
+)
 from reverie.errors import (
     CacheClosedError,
     IndexCorruptError,
@@ -32,36 +41,18 @@ from reverie.errors import (
     StorageError,
     UnsafePathError,
 )
-from reverie.protocols import Brief, Changes, IndexWriter
-from reverie.storage import replace_file, storage_error
+from reverie.protocols import Brief, Changes, IndexWriter, Mark, Order
+from reverie.query import Where
+from reverie.storage import flush_file, replace_file, storage_error, sync_folder
 from reverie.vectors import Embedding
 
 __all__ = ["JsonIndex"]
 
 _Version: TypeAlias = tuple[int, ...]
 
-VERSION = "1.0"
 _ENTRY = re.compile(r'\{\s*"cache_id"')
 _LOOK_FOR_LOCK = 0.005  # seconds between two tries: a write takes a few milliseconds
 _HIGHEST_NUMBER = 10**15  # as many digits as an id may have
-_TOP_KEYS = ("version", "last_updated", "entry_count", "next_id", "trash", "entries")
-
-
-class _State:
-    """The content of one version of the file; a write works on a copy."""
-
-    def __init__(self) -> None:
-        self.records: dict[str, Record] = {}
-        self.lines: dict[str, bytes] = {}
-        self.next_number = 1
-        self.trash: list[str] = []
-        self.other: dict[str, Any] = {}
-
-    def copy(self) -> _State:
-        new = _State()
-        new.records, new.lines = dict(self.records), dict(self.lines)
-        new.next_number, new.trash, new.other = self.next_number, list(self.trash), self.other
-        return new
 
 
 class JsonIndex:
@@ -71,12 +62,16 @@ class JsonIndex:
         folder: The cache folder, absolute.
         shown: The cache folder as the user wrote it; stands in the recorded ``image_path``.
         lock_timeout: Seconds to wait for another writer.
+        durable: Whether a write waits until it is on the disk; else `flush` does.
     """
 
     kind = "json"
 
-    def __init__(self, folder: Path, *, shown: str = "", lock_timeout: float = 10.0) -> None:
+    def __init__(
+        self, folder: Path, *, shown: str = "", lock_timeout: float = 10.0, durable: bool = True
+    ) -> None:
         self.path = folder / "metadata" / "cache_index.json"
+        self._durable = durable
         self._counter = self.path.with_name("next_id")
         self._folder = folder
         self._prefix = _prefix(shown or folder.name)
@@ -84,15 +79,17 @@ class JsonIndex:
         self._other = self.path.with_suffix(".sqlite")  # where the other kind of index would be
         self._other_before = self._other.exists()
         self._lock = FileLock(self.path.with_suffix(".lock"), timeout=lock_timeout, thread_local=False)
-        self._state = _State()
-        self._seen: tuple[int, ...] | None = None
+        self._state = self._nothing()
+        self._looking = threading.Lock()  # one thread may look for changes while another writes
+        self._seen: _Version | None = None
         self._held: list[int] = []  # an open handle keeps the file's inode from being used again
         weakref.finalize(self, _close_all, self._held)
         self._polled = False
+        self._untold = True  # whether `poll` has something to tell
         self._salvaged: _Version | None = None  # the file that was salvaged; None before any was
 
     def poll(self) -> Changes | None:
-        """Everything, when the file was replaced since it was last looked at; else None.
+        """That anything may have changed, when the file was replaced since it was last looked at; else None.
 
         A file that vanished while the cache was open is written again at the next write.
 
@@ -100,11 +97,19 @@ class JsonIndex:
             IndexCorruptError: Not JSON, not version 1.0, or a record is not readable; the message
                 names the file and the position.
         """
-        if not self._replaced():
-            return None
-        self._load()
-        self._polled = True
-        return Changes(True, self.everything())
+        with self._looking:
+            self._follow()
+            untold, self._untold = self._untold, False
+        return Changes(True) if untold else None
+
+    def _follow(self) -> None:
+        """Read the file again when others wrote it."""
+        if self._replaced():
+            self._load()
+            self._polled = self._untold = True
+
+    def _nothing(self) -> JsonState:
+        return JsonState(self._folder / "images", self._prefix)
 
     def _replaced(self) -> bool:
         try:
@@ -115,20 +120,51 @@ class JsonIndex:
             raise storage_error(f"look for {self.path}", exc) from exc
         return self._seen != (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
 
-    def everything(self) -> list[Brief]:
-        """All entries as last polled, by number."""
-        return [_brief(record) for record in self._state.records.values()]
+    def mark(self) -> Mark | None:
+        """None: the file has no log of its changes."""
+        return None
+
+    def since(self, mark: Mark) -> Changes:  # noqa: ARG002 - there are no marks
+        """That anything may have changed."""
+        return Changes(True)
+
+    def count(self) -> int:
+        """How many entries there are, as last polled."""
+        return self._state.count()
+
+    def total_bytes(self) -> int:
+        """How many bytes their images take."""
+        return self._state.total_bytes()
+
+    def find(self, cache_ids: Sequence[str]) -> list[Brief]:
+        """The briefs of these ids, in the order asked; ids that are gone are passed over."""
+        return self._state.find(cache_ids)
+
+    def briefs(
+        self, where: Where | None = None, *, after: int = 0, limit: int | None = None, newest: bool = False
+    ) -> list[Brief]:
+        """Entries by number, or from the highest down."""
+        return self._state.briefs(where, after=after, limit=limit, newest=newest)
+
+    def numbers(self, where: Where) -> NDArray[np.int64]:
+        """The numbers of the entries that are meant, in order."""
+        return self._state.numbers(where)
+
+    def pinned(self) -> list[str]:
+        """Ids of the pinned entries, by number."""
+        return self._state.pinned()
+
+    def ordered(self, by: Order) -> Iterator[Brief]:
+        """The entries that are not pinned, lowest first, ties by number."""
+        return self._state.ordered(by)
 
     def read(self, cache_ids: Sequence[str]) -> list[Record]:
         """The records of these ids; ids that are gone are passed over."""
-        records = self._state.records
-        return [records[cache_id] for cache_id in cache_ids if cache_id in records]
+        return self._state.read(cache_ids)
 
-    def vectors(self) -> Iterator[tuple[str, Embedding]]:
-        """Id and vector of every entry that has one, by number."""
-        for record in self._state.records.values():
-            if record.embedding is not None:
-                yield record.cache_id, record.embedding
+    def vectors(self, cache_ids: Sequence[str] | None = None) -> Iterator[tuple[Brief, Embedding]]:
+        """Each entry that has a vector with it, by number: of these ids, or of all."""
+        return self._state.vectors(cache_ids)
 
     def spaces(self) -> set[tuple[str | None, int]]:
         """Encoder name and dimensions of the stored vectors."""
@@ -140,7 +176,7 @@ class JsonIndex:
 
     def next_number(self) -> int:
         """The next number that no entry ever had, as last polled."""
-        return self._state.next_number
+        return self._state.number
 
     def verify(self) -> None:
         """Nothing to add: every poll reads the whole file."""
@@ -159,7 +195,7 @@ class JsonIndex:
                 records.setdefault(record.cache_id, record)
         return list(records.values()), max(highest_id(data) + 1, self._stored_counter())
 
-    def write(self) -> AbstractContextManager[tuple[IndexWriter, Changes | None]]:
+    def write(self) -> AbstractContextManager[IndexWriter]:
         """Hold the writer's lock, read what others wrote, and replace the file at the end.
 
         Raises:
@@ -169,17 +205,18 @@ class JsonIndex:
         return self._write()
 
     @contextmanager
-    def _write(self) -> Iterator[tuple[IndexWriter, Changes | None]]:
+    def _write(self) -> Iterator[IndexWriter]:
         self._acquire()
         try:
             self._refuse_if_converted()
-            changes = self.poll()
-            writer = _Writer(self._state.copy(), self._prefix)
-            yield writer, changes
-            if writer.retired:
+            with self._looking:
+                self._follow()
+                state = self._state.copy()
+            yield state
+            if state.retired:
                 self._move_away()
-            elif writer.changed:
-                self._commit(writer.state)
+            elif state.changed:
+                self._commit(state)
         finally:
             self._lock.release()
 
@@ -221,11 +258,11 @@ class JsonIndex:
             StorageError: The disk refused, or another process wrote the file after it was salvaged here;
                 the old file is untouched.
         """
-        writer = _Writer(_State(), self._prefix)
+        state = self._nothing()
         for record in records:
-            writer.put(record)
-        writer.state.next_number = next_number
-        writer.state.other = dict(extra)
+            state.put(record)
+        state.number = next_number
+        state.other = dict(extra)
         self._acquire()
         try:
             if self._salvaged is not None and self._salvaged != self._version():
@@ -233,7 +270,7 @@ class JsonIndex:
                     f"{self.path} was written by another process meanwhile: check the cache again. Nothing "
                     "was changed"
                 )
-            self._commit(writer.state)
+            self._commit(state)
             self._salvaged = None
         finally:
             self._lock.release()
@@ -246,15 +283,16 @@ class JsonIndex:
             return ()
         return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size
 
-    def _commit(self, state: _State) -> None:
-        replace_file(self.path, _chunks(state))
-        if state.next_number != self._state.next_number:
-            self._remember_counter(state.next_number)
-        self._state = state
-        try:
-            self._remember_file(os.open(self.path, os.O_RDONLY))
-        except OSError:  # written all the same: read it again at the next look
-            self._seen = None
+    def _commit(self, state: JsonState) -> None:
+        with self._looking:
+            replace_file(self.path, state.chunks(), durable=self._durable)
+            if state.number != self._state.number:
+                self._remember_counter(state.number)
+            self._state = state
+            try:
+                self._remember_file(os.open(self.path, os.O_RDONLY))
+            except OSError:  # written all the same: read it again at the next look
+                self._seen = None
 
     def _remember_counter(self, number: int) -> None:
         # A second place for the counter: other programs drop keys of ours when they write the index.
@@ -272,6 +310,16 @@ class JsonIndex:
         except (OSError, ValueError):
             return 1
 
+    def flush(self) -> None:
+        """Wait until the file is on the disk; raises StorageError."""
+        try:
+            flush_file(self.path)
+            sync_folder(self.path.parent)
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            raise storage_error(f"write {self.path}", exc) from exc
+
     def close(self) -> None:
         """Let go of the file."""
         _close_all(self._held)
@@ -285,8 +333,8 @@ class JsonIndex:
                 data = file.read()
                 held = os.dup(file.fileno())
         except FileNotFoundError:
-            self._state = _State()
-            self._state.next_number = self._stored_counter()
+            self._state = self._nothing()
+            self._state.number = self._stored_counter()
             return
         except OSError as exc:
             raise StorageError(f"cannot read {self.path}: {exc.strerror or exc}") from exc
@@ -308,7 +356,7 @@ class JsonIndex:
         else:
             self._held.append(handle)
 
-    def _parse(self, data: bytes) -> _State:
+    def _parse(self, data: bytes) -> JsonState:
         try:
             content = orjson.loads(data)
         except orjson.JSONDecodeError as exc:
@@ -322,14 +370,14 @@ class JsonIndex:
         if not isinstance(content["entries"], list):
             raise self._corrupt("'entries' is not a list")
         self._keep_prefix(content["entries"])
-        state = _State()
+        state = self._nothing()
         for position, raw in enumerate(content["entries"], start=1):
             self._add_record(state, raw, position)
-        state.next_number = self._next_number(content, state)
+        state.number = self._next_number(content, state)
         trash = content.get("trash", [])
         if isinstance(trash, list):
-            state.trash = [name for name in trash if isinstance(name, str) and Path(name).name == name]
-        state.other = {key: value for key, value in content.items() if key not in _TOP_KEYS}
+            state.waste = [name for name in trash if isinstance(name, str) and Path(name).name == name]
+        state.other = {key: value for key, value in content.items() if key not in TOP_KEYS}
         return state
 
     def _keep_prefix(self, entries: list[Any]) -> None:
@@ -345,24 +393,26 @@ class JsonIndex:
         if folder and images == "images" and self._folder.parts[-len(folder) :] == tuple(folder):
             self._prefix = "/".join((*folder, images, ""))
 
-    def _add_record(self, state: _State, raw: Any, position: int) -> None:
+    def _add_record(self, state: JsonState, raw: Any, position: int) -> None:
         try:
             record = record_from_json(raw, position)
         except UnsafePathError as exc:
             raise UnsafePathError(f"{self.path}: {exc}. {self._way_out()}") from exc
         except IndexCorruptError as exc:
             raise self._corrupt(str(exc)) from exc
+        # The number of an id of ours: it stays the same when another program writes the file.
+        number = max(state.last_number() + 1, cache_number(record.cache_id))
+        record = replace(record, number=number)
         if record.cache_id in state.records:
             raise self._corrupt(f"two entries have the id {record.cache_id!r}")
-        state.records[record.cache_id] = record
-        state.lines[record.cache_id] = record_to_json(record, self._prefix)
+        state.put(record)
 
-    def _next_number(self, content: dict[str, Any], state: _State) -> int:
+    def _next_number(self, content: dict[str, Any], state: JsonState) -> int:
         stored = content.get("next_id")
         if not isinstance(stored, int) or isinstance(stored, bool) or not 0 < stored < _HIGHEST_NUMBER:
             stored = self._stored_counter()
         highest = max((cache_number(cache_id) for cache_id in state.records), default=0)
-        return max(stored, highest + 1, len(state.records) + 1)
+        return max(stored, highest + 1, state.last_number() + 1)
 
     def _corrupt(self, what: str) -> IndexCorruptError:
         return IndexCorruptError(f"{self.path}: {what}. {self._way_out()}")
@@ -372,64 +422,6 @@ class JsonIndex:
             "The file was left as it is. To keep it aside and rebuild the index from the images: "
             f"reverie cache check --fix --cache {self.path.parent.parent}"
         )
-
-
-class _Writer:
-    """Changes to a copy of the state, all of them in memory."""
-
-    def __init__(self, state: _State, prefix: str) -> None:
-        self.state = state
-        self.changed = False
-        self.retired = False
-        self._prefix = prefix
-
-    def next_number(self) -> int:
-        number = self.state.next_number
-        self.state.next_number += 1
-        return number
-
-    def retire(self) -> None:
-        self.retired = True
-
-    def put(self, record: Record) -> None:
-        self._store(record)
-
-    def _store(self, record: Record) -> None:
-        self.state.records[record.cache_id] = record
-        self.state.lines[record.cache_id] = record_to_json(record, self._prefix)
-        self.changed = True
-
-    def remove(self, cache_ids: Sequence[str]) -> None:
-        for cache_id in cache_ids:
-            record = self.state.records.pop(cache_id)
-            del self.state.lines[cache_id]
-            self.changed = True
-            # Other programs' indexes can name one file twice: it goes with the last entry that has it.
-            if all(other.image_name != record.image_name for other in self.state.records.values()):
-                self.state.trash.append(record.image_name)
-
-    def pin(self, cache_id: str, pinned: bool) -> None:
-        self._store(self.state.records[cache_id].with_pin(pinned))
-
-    def use(self, uses: Mapping[str, int]) -> None:
-        for cache_id, used_ns in uses.items():
-            record = self.state.records.get(cache_id)
-            if record is not None and used_ns > record.used_ns:
-                self._store(record.with_use(used_ns))
-
-    def embed(self, cache_id: str, embedding: Embedding | None) -> None:
-        record = self.state.records.get(cache_id)
-        if record is not None:
-            self._store(with_embedding(record, embedding))
-
-    def trash(self) -> Sequence[str]:
-        return tuple(self.state.trash)
-
-    def forget_trash(self, image_names: Sequence[str]) -> None:
-        done = set(image_names)
-        if done.intersection(self.state.trash):
-            self.state.trash = [name for name in self.state.trash if name not in done]
-            self.changed = True
 
 
 def _readable_entries(text: str) -> Iterator[Any]:
@@ -467,26 +459,3 @@ def _prefix(folder: str) -> str:
     except UnicodeEncodeError:
         return "images/"
     return prefix
-
-
-def _brief(record: Record) -> Brief:
-    return Brief(
-        record.number, record.cache_id, record.timestamp, record.used_ns, record.pinned, record.byte_size
-    )
-
-
-def _chunks(state: _State) -> list[bytes]:
-    """The file: the specification's keys, one entry a line."""
-    head = {
-        "version": VERSION,
-        "last_updated": datetime.now().isoformat(timespec="seconds"),
-        "entry_count": len(state.records),
-        "next_id": state.next_number,
-        **({"trash": state.trash} if state.trash else {}),
-        **state.other,
-    }
-    opening = b"".join(
-        b"  %b: %b,\n" % (orjson.dumps(key), orjson.dumps(value)) for key, value in head.items()
-    )
-    entries = b",\n    ".join(state.lines.values())
-    return [b"{\n", opening, b'  "entries": [\n    ', entries, b"\n  ]\n}\n"]

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from reverie.cache.mirror import Mirror
+from reverie.cache.evictions import Evictions
+from reverie.cache.write import Write
 from reverie.entry import Record
 from reverie.errors import CacheFullError
-from reverie.protocols import EvictionPolicy
+from reverie.protocols import Brief, Catalogue
 
 __all__ = ["Limits"]
 
@@ -30,46 +31,55 @@ class Limits:
     recent: int = 0
     elite: Collection[str] = ()
 
-    def surplus(self, mirror: Mirror, adding: Record | None = None) -> tuple[int, int]:
+    def surplus(self, catalogue: Catalogue, adding: Record | None = None) -> tuple[int, int]:
         """Entries and bytes past the limits (0 or less: room), with ``adding`` in."""
         entries, size = (0, 0) if adding is None else (1, adding.byte_size)
-        over = 0 if self.max_size is None else len(mirror.briefs) + entries - self.max_size
-        heavy = 0 if self.max_bytes is None else mirror.total_bytes + size - self.max_bytes
+        over = 0 if self.max_size is None else catalogue.count() + entries - self.max_size
+        heavy = 0 if self.max_bytes is None else catalogue.total_bytes() + size - self.max_bytes
         return over, heavy
 
-    def victims(self, mirror: Mirror, policy: EvictionPolicy, adding: Record | None = None) -> list[str]:
+    def victims(
+        self, write: Write, evictions: Evictions, adding: Record | None = None, *, limit: int | None = None
+    ) -> list[str]:
         """Ids to evict, in the policy's order, until the limits hold; pinned entries are not among them.
 
         Recent and elite entries come after all others, oldest first. Without ``adding``, all that may be
         evicted is named even where that is not enough.
 
+        Args:
+            write: What goes on; what it added and removed counts.
+            evictions: The policy.
+            adding: What is to be added.
+            limit: How many at most; None takes all.
+
         Raises:
             CacheFullError: ``adding`` does not fit whatever goes.
         """
-        over, heavy = self.surplus(mirror, adding)
+        over, heavy = self.surplus(write.index, adding)
         if over <= 0 and heavy <= 0:
             return []
         if adding is not None:
-            mirror.consider(adding)
+            evictions.consider(adding, write)
         found: list[str] = []
-        ranking = self._ranking(mirror, policy, adding)
-        while over > 0 or heavy > 0:  # asked one by one: only the first of a ranking is cheap
-            cache_id = next(ranking, None)
-            if cache_id is None:
+        ranking = self._ranking(write, evictions, adding)
+        while (over > 0 or heavy > 0) and len(found) != limit:  # one by one: only the first is cheap
+            brief = next(ranking, None)
+            if brief is None:
                 break
-            found.append(cache_id)
+            found.append(brief.cache_id)
             over -= 1
-            heavy -= mirror.briefs[cache_id].byte_size
+            heavy -= brief.byte_size
         if adding is not None and (over > 0 or heavy > 0):
             raise CacheFullError(self._full(adding))
         return found
 
-    def _ranking(self, mirror: Mirror, policy: EvictionPolicy, adding: Record | None) -> Iterator[str]:
+    def _ranking(self, write: Write, evictions: Evictions, adding: Record | None) -> Iterator[Brief]:
         before = self.recent if adding is None else max(0, self.recent - 1)
-        kept = {*mirror.newest(before), *self.elite}
+        newest = write.index.briefs(limit=before, newest=True) if before else []
+        kept = {*(brief.cache_id for brief in newest), *self.elite}
         skip = kept if adding is None else kept | {adding.cache_id}
-        late = (each for each, brief in mirror.briefs.items() if each in kept and not brief.pinned)
-        return chain(policy.ranking(skip), late)
+        late = (brief for brief in sorted(write.index.find(sorted(kept))) if not brief.pinned)
+        return chain(evictions.ranking(write, skip), late)
 
     def _full(self, adding: Record) -> str:
         if self.max_bytes is not None and adding.byte_size > self.max_bytes:

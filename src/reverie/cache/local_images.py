@@ -16,7 +16,7 @@ from reverie.errors import ImageError, ImageNotFoundError, StorageError, UnsafeP
 from reverie.pixels import BROKEN_IMAGE, MAX_PIXELS, ImageLike, to_image
 from reverie.png_decoder import sound_chunks
 from reverie.protocols import Staged
-from reverie.storage import content_hash, flush_file, partial_name, storage_error, sync_folder, write_new
+from reverie.storage import content_hash, flush_files, partial_name, storage_error, write_new
 
 __all__ = ["LocalImages"]
 
@@ -73,25 +73,42 @@ class LocalImages:
         """Whether the folder holds anything of that name, a broken link included."""
         return os.path.lexists(self._root / image_name)
 
-    def commit(self, staged: Staged, image_name: str) -> None:
-        """Rename a staged image, then flush it and the folder: one entry in the disk's own log for both.
+    def commit(self, named: Sequence[tuple[Staged, str]], *, durable: bool = True) -> None:
+        """Rename staged images, then flush them and the folder: one entry in the disk's own log for all.
 
         Raises:
-            StorageError: The name is taken, or the disk refused; nothing has that name then but what had it.
+            StorageError: A name is taken, or the disk refused; nothing has its name then but what had it.
         """
-        path = self._root / image_name
-        if self.exists(image_name):
-            raise StorageError(f"{path} exists already: it is not overwritten")
+        renamed: list[tuple[Path, Path]] = []
         try:
-            Path(staged.token).rename(path)
-            try:
-                flush_file(path)
-                sync_folder(self._root)
-            except OSError:
-                path.rename(staged.token)
-                raise
+            for staged, image_name in named:
+                path = self._root / image_name
+                self._refuse_taken(path)
+                Path(staged.token).rename(path)
+                renamed.append((path, Path(staged.token)))
+            if durable:
+                flush_files([path for path, _ in renamed], self._root)
+        except BaseException as exc:
+            for path, token in renamed:
+                path.rename(token)
+            if isinstance(exc, OSError):
+                raise storage_error(f"store {path}", exc) from exc
+            raise
+
+    def _refuse_taken(self, path: Path) -> None:
+        if self.exists(path.name):
+            raise StorageError(f"{path} exists already: it is not overwritten")
+
+    def flush(self, image_names: Sequence[str]) -> None:
+        """Wait until these images are on the disk; one that is gone is fine.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        try:
+            flush_files([self._root / name for name in image_names], self._root)
         except OSError as exc:
-            raise storage_error(f"store {path}", exc) from exc
+            raise storage_error(f"store images in {self._root}", exc) from exc
 
     def discard(self, staged: Staged) -> None:
         """Delete a staged image that is not wanted; gone already is fine."""

@@ -1,38 +1,31 @@
 """CacheManager: stores generated images with what is known about them, and gives them back.
 
-The specification's repository, and the only writer of a cache folder. An `add` goes in an order
-that a crash cannot break: the image is checked and written under a temporary name; then, holding the
-one writer's place among all threads and processes, it gets its id and its name and is flushed to the
-disk; then its row is committed together with the evictions it causes; only then are evicted files
-deleted. What `add` returned is on the disk.
+The specification's repository, and the only writer of a cache folder. What `add` returned is on the disk,
+unless the cache was opened with ``durability="batched"``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
-from itertools import islice
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from reverie import registry
+from reverie.cache.adding import Item, NewEntry
 from reverie.cache.check import CheckReport, check_cache
 from reverie.cache.folder import check_folder, make_folders
 from reverie.cache.limits import Limits
 from reverie.cache.lost import highest_number, note_lost
-from reverie.cache.mirror import Write
-from reverie.cache.session import Session
 from reverie.cache.settings import (
+    Durability,
     check_count,
+    check_durability,
     check_eviction,
     check_limit,
-    check_parents,
     check_text,
     check_timeout,
     check_vector,
@@ -40,16 +33,15 @@ from reverie.cache.settings import (
     make_rng,
     read_config,
 )
-from reverie.entry import CacheEntry, Record, encode_params
+from reverie.cache.storing import AT_ONCE, Storing
+from reverie.entry import CacheEntry
 from reverie.errors import CacheError, InputError, StorageError
 from reverie.pixels import ImageLike
-from reverie.protocols import ImageStore, IndexWriter, Staged
-from reverie.vectors import EmbeddingSet, VectorRows
 
 __all__ = ["CacheManager"]
 
 
-class CacheManager(Session):
+class CacheManager(Storing):
     """An image cache in a folder.
 
     Args:
@@ -66,6 +58,10 @@ class CacheManager(Session):
             JSON up to 500 entries and SQLite above or unbounded.
         seed: Makes `get_random` repeatable.
         lock_timeout: Seconds to wait while another process writes.
+        durability: ``full``: what `add` returned is on the disk. ``batched``: it is out of the process, so
+            nothing is lost when that is killed, and on the disk a moment later: a power cut, or a system
+            that crashes, may take what was added in the last half second, and leave rows of it without
+            their image. Files of evicted entries go a moment later, too. `flush` and `close` wait for it.
         on_added: Functions for the list of that name.
         on_evicted: Functions for the list of that name; the only way to hear of evictions on opening.
 
@@ -73,9 +69,6 @@ class CacheManager(Session):
         cache_dir: The folder, absolute.
         image_dir: Its ``images/``.
         metadata_dir: Its ``metadata/``.
-        max_size: As given.
-        max_bytes: As given.
-        protect_recent: As given.
         on_added: Functions called with each `CacheEntry` that `add` of this object stored.
         on_evicted: Functions called with each `CacheEntry` that eviction by this object took: in an `add`, or
             on opening past a limit. Its image is gone by then. Neither `remove` nor `clear` is an eviction.
@@ -105,6 +98,7 @@ class CacheManager(Session):
         index: str = "auto",
         seed: int | None = None,
         lock_timeout: float = 10.0,
+        durability: Durability = "full",
         on_added: Iterable[Callable[[CacheEntry], None]] = (),
         on_evicted: Iterable[Callable[[CacheEntry], None]] = (),
     ) -> None:
@@ -116,30 +110,64 @@ class CacheManager(Session):
         shown, self.cache_dir = check_folder(folder)
         self.image_dir = self.cache_dir / "images"
         self.metadata_dir = self.cache_dir / "metadata"
-        self.max_size = max_size
-        self.max_bytes = max_bytes
-        self.protect_recent = protect_recent
-        self._elite: frozenset[str] = frozenset()
-        self.on_added: list[Callable[[CacheEntry], None]] = list(on_added)
-        self.on_evicted: list[Callable[[CacheEntry], None]] = list(on_evicted)
-        self._rng = make_rng(seed)
+        rng = make_rng(seed)
         check_timeout(lock_timeout)
+        check_durability(durability)
         options = check_eviction(eviction, eviction_options)
         kind = choose_index(self.metadata_dir, index, max_size)
         make_folders(self.image_dir, self.metadata_dir)
-        self._used_up = highest_number(note_lost(self.cache_dir, kind, lock_timeout))
-        self._images: ImageStore = registry.create("images", "local", self.image_dir)
         super().__init__(
             kind,
             self.cache_dir,
-            shown,
+            rng,
+            limits=Limits(max_size, max_bytes, protect_recent),
+            used_up=highest_number(note_lost(self.cache_dir, kind, lock_timeout)),
+            shown=shown,
             eviction=eviction,
             eviction_options=options,
             lock_timeout=lock_timeout,
+            durable=durability == "full",
         )
-        if max(self._limits().surplus(self._mirror)) > 0:
+        self.on_added.extend(on_added)
+        self.on_evicted.extend(on_evicted)
+        if max(self._limits.surplus(self._index)) > 0:
             with contextlib.suppress(StorageError):  # a read-only cache can still be looked at
                 self._enforce_max_size()
+
+    @property
+    def max_size(self) -> int | None:
+        """Most entries it holds; None is unbounded. A lower one than before holds from the next `add` on."""
+        return self._limits.max_size
+
+    @max_size.setter
+    def max_size(self, value: int | None) -> None:
+        check_limit("max_size", value)
+        self._limits, self._lowered = replace(self._limits, max_size=value), True
+
+    @property
+    def max_bytes(self) -> int | None:
+        """Most bytes its images take; None is unbounded. A lower one holds from the next `add` on."""
+        return self._limits.max_bytes
+
+    @max_bytes.setter
+    def max_bytes(self, value: int | None) -> None:
+        check_limit("max_bytes", value)
+        self._limits, self._lowered = replace(self._limits, max_bytes=value), True
+
+    @property
+    def protect_recent(self) -> int:
+        """How many of the newest entries are evicted only when nothing else can be."""
+        return self._limits.recent
+
+    @protect_recent.setter
+    def protect_recent(self, value: int) -> None:
+        check_count("protect_recent", value)
+        self._limits = replace(self._limits, recent=value)
+
+    @property
+    def durability(self) -> Durability:
+        """``full`` or ``batched``."""
+        return "full" if self._durable else "batched"
 
     # ------------------------------------------------------------------ adding
 
@@ -178,82 +206,28 @@ class CacheManager(Session):
 
             After any of them the cache is as it was.
         """
-        text = check_text(prompt, "the prompt")
-        ancestors = check_parents(parents)
-        params = encode_params({} if generation_params is None else generation_params)
-        vector = check_vector(embedding, encoder)
-        staged = self._images.stage(image_path)
-        stored = ""
-        try:
-            with self._writing() as write:
-                self._check_spaces([] if vector is None else [vector])
-                number, name = self._new_name(write.index, staged)
-                record = Record(
-                    number=number,
-                    cache_id=Path(name).stem,
-                    image_name=name,
-                    prompt=text,
-                    params=params,
-                    embedding=vector,
-                    timestamp=datetime.now().isoformat(timespec="microseconds"),
-                    used_ns=self._now(),
-                    pinned=bool(pinned),
-                    content_hash=staged.content_hash,
-                    byte_size=staged.byte_size,
-                    parents=ancestors,
-                )
-                self._evict(write, adding=record)
-                write.put(record)  # before the image's commit: the disk is still writing the image
-                self._images.commit(staged, name)
-                stored = name  # ours from here on: without its row nobody else takes that name
-        except BaseException:
-            self._take_back(staged, stored)
-            raise
-        self._finish(write)
-        return record.cache_id
+        new = NewEntry(image_path, prompt, generation_params, embedding, encoder, parents, pinned)
+        return self.add_many([new])[0]
 
-    def _new_name(self, writer: IndexWriter, staged: Staged) -> tuple[int, str]:
-        while True:
-            number = writer.next_number()
-            cache_id = f"cache_{number:05d}"
-            free = cache_id not in self._mirror.briefs and not self._images.exists(cache_id + staged.suffix)
-            if free and number > self._used_up:
-                return number, cache_id + staged.suffix
+    def add_many(self, entries: Iterable[NewEntry]) -> list[str]:
+        """Store several images in one commit, or none of them; when this returns, they are on the disk.
 
-    def _take_back(self, staged: Staged, stored: str) -> None:
-        """After a failed add: leave no file behind, unless the row did reach the disk."""
-        self._images.discard(staged)
-        if stored:
-            with self._lock, contextlib.suppress(CacheError):
-                self._absorb(self._index.poll())
-                if all(record.image_name != stored for record in self._index.read([Path(stored).stem])):
-                    self._images.delete([stored])
+        Images are checked and written on all cores. Threads that add at the same time share a commit, too.
 
-    def _finish(self, write: Write) -> None:
-        """What follows a commit: delete files, tell the listeners."""
-        with contextlib.suppress(StorageError):  # they stay listed as trash and are tried again
-            self._images.delete(write.trash)
-            with self._lock:
-                self._deleted.extend(write.trash)
-        write.tell(self.image_dir, self.on_added, self.on_evicted)
+        Args:
+            entries: What `add` takes, each as one value.
+
+        Returns:
+            Their ids, in order.
+
+        Raises:
+            ImageBatchError: Some of the images cannot be used; its ``failures`` say which.
+
+            And what `add` raises. After any of them the cache is as it was.
+        """
+        return self._add([Item.of(new) for new in entries])
 
     # ------------------------------------------------------------------ eviction
-
-    def _enforce_max_size(self) -> None:
-        """Evict until the limits hold (the specification's step 5; also on opening)."""
-        with self._writing() as write:
-            self._evict(write)
-        self._finish(write)
-
-    def _limits(self) -> Limits:
-        return Limits(self.max_size, self.max_bytes, self.protect_recent, self._elite)
-
-    def _evict(self, write: Write, adding: Record | None = None) -> None:
-        victims = self._limits().victims(self._mirror, self._policy, adding)
-        if victims:
-            if self.on_evicted:
-                write.evicted = list(self._mirror.entries(victims))
-            write.remove(victims)
 
     def protect(self, cache_ids: Iterable[str]) -> None:
         """Let these entries be evicted only when nothing else can be, instead of those named before.
@@ -268,122 +242,7 @@ class CacheManager(Session):
             raise InputError(f"protect takes a list of ids, got the text {cache_ids!r}")
         elite = frozenset(check_text(cache_id, "an id") for cache_id in cache_ids)
         with self._lock:
-            self._elite = elite
-
-    # ------------------------------------------------------------------ reading
-
-    def get(self, cache_id: str) -> CacheEntry | None:
-        """The entry of an id, or None; counts as a use."""
-        with self._lock:
-            self._look_sometimes()
-            return self._use(cache_id)
-
-    def _use(self, cache_id: str) -> CacheEntry | None:
-        if not self._has(cache_id):
-            self._look()
-            if not self._has(cache_id):
-                return None
-        self._mirror.touch(cache_id, self._now())
-        return self._mirror.entry(cache_id)
-
-    def get_all(self) -> list[CacheEntry]:
-        """All entries, oldest first; not a use."""
-        with self._lock:
-            self._look()
-            return list(self._mirror.entries(self._mirror.ids()))
-
-    def get_random(self) -> CacheEntry | None:
-        """An entry drawn evenly, or None when the cache is empty; counts as a use."""
-        with self._lock:
-            self._look()
-            ids = self._mirror.ids()
-            return self._use(ids[self._rng.integers(len(ids))]) if ids else None
-
-    def peek(self, cache_ids: Sequence[str]) -> list[CacheEntry]:
-        """The entries of these ids, in the order asked; ids that are gone are passed over. Not a use."""
-        with self._lock:
-            self._look()
-            known = [cache_id for cache_id in cache_ids if self._has(cache_id)]
-            return list(self._mirror.entries(known))
-
-    def read_image(self, cache_id: str, *, as_use: bool = True) -> bytes:
-        """The stored bytes of an entry's image.
-
-        Args:
-            cache_id: Its id.
-            as_use: Whether it counts as a use.
-
-        Raises:
-            EntryNotFoundError: No entry of that id.
-            ImageNotFoundError: Its file is gone.
-            UnsafePathError: Its file is a link that leads out of the cache.
-        """
-        entry = self.get(cache_id) if as_use else next(iter(self.peek([cache_id])), None)
-        if entry is None:
-            raise self._no_entry(cache_id)
-        return self._images.read(entry.image_path.name)
-
-    def embeddings(self, encoder: str | None = None) -> EmbeddingSet:
-        """Ids and the matrix of all vectors of one encoder, oldest first, without copying.
-
-        Args:
-            encoder: Its name; may be left out while the cache holds vectors of one only.
-
-        Raises:
-            EncoderMismatchError: There are several and none was named.
-        """
-        with self._lock:
-            self._look()
-            return self._mirror.embeddings(encoder)
-
-    def vector_rows(self, encoder: str | None = None) -> VectorRows:
-        """The same vectors as a `Searcher` takes them; costs nothing, however many there are.
-
-        Raises:
-            EncoderMismatchError: There are several encoders and none was named.
-        """
-        with self._lock:
-            self._look()
-            return self._mirror.rows(encoder)
-
-    def ids(self) -> list[str]:
-        """The ids of all entries, oldest first."""
-        with self._lock:
-            self._look()
-            return list(self._mirror.ids())
-
-    def size(self) -> int:
-        """How many entries there are."""
-        with self._lock:
-            self._look()
-            return len(self._mirror.briefs)
-
-    def total_bytes(self) -> int:
-        """How many bytes their images take."""
-        with self._lock:
-            self._look()
-            return self._mirror.total_bytes
-
-    def pinned(self) -> frozenset[str]:
-        """Ids of the entries that are pinned."""
-        with self._lock:
-            self._look()
-            return frozenset(self._mirror.pinned)
-
-    def __len__(self) -> int:
-        return self.size()
-
-    def __contains__(self, cache_id: object) -> bool:
-        with self._lock:
-            self._look()
-            return self._has(cache_id)
-
-    def __iter__(self) -> Iterator[CacheEntry]:
-        ids = iter(self.ids())
-        while part := list(islice(ids, 500)):
-            with self._lock:
-                entries = list(self._mirror.entries(part))
-            yield from entries
+            self._limits = replace(self._limits, elite=elite)
 
     # ------------------------------------------------------------------ changing
 
@@ -393,18 +252,23 @@ class CacheManager(Session):
         Raises:
             EntryNotFoundError: No entry of that id.
         """
+        self._check_id(cache_id)
         with self._writing() as write:
-            if not self._has(cache_id):
+            if not write.index.find([cache_id]):
                 raise self._no_entry(cache_id)
             write.remove([cache_id])
-        self._finish(write)
+        self._delete(write)
 
     def clear(self, *, keep_pinned: bool = False) -> None:
         """Delete all entries and their images; `on_evicted` is not told. Their ids are not used again."""
-        with self._writing() as write:
-            briefs = self._mirror.briefs.values()
-            write.remove([brief.cache_id for brief in briefs if not (keep_pinned and brief.pinned)])
-        self._finish(write)
+        last, end = 0, self._newest()
+        while last < end:  # in parts: whoever reads meanwhile waits for a part only
+            with self._writing() as write:
+                briefs = write.index.briefs(after=last, limit=AT_ONCE)
+                going = [brief for brief in briefs if brief.number <= end]
+                write.remove([brief.cache_id for brief in going if not (keep_pinned and brief.pinned)])
+                last = briefs[-1].number if briefs else end
+            self._delete(write)
 
     def pin(self, cache_id: str) -> None:
         """Keep an entry from eviction; raises EntryNotFoundError."""
@@ -415,8 +279,9 @@ class CacheManager(Session):
         self._set_pin(cache_id, False)
 
     def _set_pin(self, cache_id: str, pinned: bool) -> None:
+        self._check_id(cache_id)
         with self._writing() as write:
-            if not self._has(cache_id):
+            if not write.index.find([cache_id]):
                 raise self._no_entry(cache_id)
             write.index.pin(cache_id, pinned)
             write.pin = (cache_id, pinned)
@@ -448,18 +313,26 @@ class CacheManager(Session):
             raise InputError(f"vectors must be a mapping of ids to vectors, got {type(vectors).__name__}")
         checked = {cache_id: check_vector(vector, encoder) for cache_id, vector in vectors.items()}
         with self._writing() as write:
-            known = {each: vector for each, vector in checked.items() if each in self._mirror.briefs}
-            self._check_spaces([vector for vector in known.values() if vector is not None])
+            there = {brief.cache_id for brief in write.index.find(list(checked))}
+            known = {each: vector for each, vector in checked.items() if each in there}
+            self._check_spaces(write, [vector for vector in known.values() if vector is not None])
             write.embed(known)
         return list(known)
 
     def flush(self) -> None:
-        """Write what is not on the disk yet: the last uses. Entries always are."""
+        """Write what is not on the disk yet: last uses and, with ``durability="batched"``, the last adds.
+
+        Raises:
+            StorageError: The disk refused.
+        """
         with self._lock:
             self._look()
-            if self._mirror.uses or self._deleted:
-                with self._writing():
-                    pass
+            unwritten = self._mirror.uses or self._deleted
+        if unwritten:
+            with self._writing():
+                pass
+        if self._flusher is not None:
+            self._flusher.flush()
 
     def check(self, fix: bool = False) -> CheckReport:
         """Compare index and files; report every disagreement.
@@ -468,7 +341,7 @@ class CacheManager(Session):
             fix: Also repair. Files are moved aside into ``lost+found/``, records into a file beside
                 the index; nothing is deleted and no sound entry is touched.
         """
-        with self._lock:
+        with self._turn, self._lock:
             self._check_open()
             with contextlib.suppress(CacheError):  # a damaged or read-only index can be checked all the same
                 self.flush()
@@ -481,16 +354,25 @@ class CacheManager(Session):
             return report
 
     def close(self) -> None:
-        """Let go of the files; calling it twice is fine. Last uses that cannot be written are dropped."""
-        with self._lock:
+        """Let go of the files; calling it twice is fine. Last uses that cannot be written are dropped.
+
+        Raises:
+            StorageError: With ``durability="batched"``: the last adds may not be on the disk.
+        """
+        with self._turn:
             if self._closed:
                 return
             try:
                 with contextlib.suppress(CacheError):
                     self.flush()
+                if self._flusher is not None:
+                    self._flusher.stop()
+                    self._flusher.flush()
             finally:
-                self._closed = True
-                self._index.close()
+                with self._lock:
+                    self._closed = True
+                    self._mirror.keep_vectors(last=True)
+                    self._index.close()
 
     def __enter__(self) -> Self:
         return self
@@ -501,9 +383,5 @@ class CacheManager(Session):
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{len(self._mirror.briefs)} entries"
+        state = "closed" if self._closed else f"{self._index.count()} entries"
         return f"CacheManager({self._shown!r}, max_size={self.max_size}, index={self._kind!r}: {state})"
-
-    def _after_fork(self) -> None:
-        self._rng = np.random.default_rng(self._rng.integers(2**63) + os.getpid())
-        super()._after_fork()

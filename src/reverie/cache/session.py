@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from reverie import registry
-from reverie.cache.mirror import Mirror, Write
+from reverie.cache.evictions import Evictions
+from reverie.cache.mirror import Mirror
 from reverie.cache.settings import check_space
+from reverie.cache.write import Write
 from reverie.errors import CacheClosedError, EntryNotFoundError, InputError
-from reverie.protocols import Changes, EvictionPolicy, IndexBackend
+from reverie.protocols import Changes, IndexBackend
 from reverie.vectors import Embedding
 
 __all__ = ["Session"]
@@ -34,6 +36,7 @@ class Session:
         eviction: Registered name of the eviction policy.
         eviction_options: Arguments of the eviction policy.
         lock_timeout: Seconds to wait while another process writes.
+        durable: Whether a write waits until it is on the disk.
 
     Raises:
         IndexCorruptError: The index cannot be read; it is left as it is.
@@ -48,6 +51,7 @@ class Session:
         eviction: str,
         eviction_options: Mapping[str, Any],
         lock_timeout: float,
+        durable: bool = True,
     ) -> None:
         self._kind = kind
         self._folder = folder
@@ -55,7 +59,9 @@ class Session:
         self._eviction = eviction
         self._eviction_options = dict(eviction_options)
         self._lock_timeout = lock_timeout
-        self._lock = threading.RLock()
+        self._durable = durable
+        self._turn = threading.RLock()  # of the one thread that writes; taken before `_lock`, never after
+        self._lock = threading.RLock()  # of what is in memory; never held while the disk is waited for
         self._closed = False
         self._newest_use = 0
         _SESSIONS.add(self)
@@ -64,10 +70,15 @@ class Session:
     def _open(self) -> None:
         self._pid = os.getpid()
         self._index: IndexBackend = registry.create(
-            "indexes", self._kind, self._folder, shown=self._shown, lock_timeout=self._lock_timeout
+            "indexes",
+            self._kind,
+            self._folder,
+            shown=self._shown,
+            lock_timeout=self._lock_timeout,
+            durable=self._durable,
         )
-        self._policy: EvictionPolicy = registry.create("evictions", self._eviction, **self._eviction_options)
-        self._mirror = Mirror(self._index, self._policy, self._folder / "images")
+        self._evictions = Evictions(self._eviction, self._eviction_options, self._index)
+        self._mirror = Mirror(self._index, self._evictions, self._folder / "images")
         self._deleted: list[str] = []  # files deleted since the index last heard of it
         self._spaces: set[tuple[str | None, int]] = set()
         self._looked_ns = 0
@@ -94,7 +105,7 @@ class Session:
         """
         with self._lock:
             self._look()
-            return {**self._eviction_options, **self._policy.state()}
+            return self._evictions.state()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -109,7 +120,7 @@ class Session:
 
     def _open_again(self) -> None:
         """Open the index anew; the policy goes on as it was."""
-        self._eviction_options.update(self._policy.state())
+        self._eviction_options = self._evictions.state()
         self._open()
 
     def _look(self) -> None:
@@ -129,8 +140,12 @@ class Session:
 
     def _has(self, cache_id: object) -> bool:
         """Whether there is an entry of that id; raises InputError for what can be no id."""
+        self._check_id(cache_id)
+        return isinstance(cache_id, str) and self._mirror.has(cache_id)
+
+    def _check_id(self, cache_id: object) -> None:
         try:
-            return cache_id in self._mirror.briefs
+            hash(cache_id)
         except TypeError as exc:
             raise InputError(f"an id is text, got {cache_id!r}") from exc
 
@@ -139,13 +154,15 @@ class Session:
             f"no entry {cache_id!r} in this cache: it was never added, or evicted or removed since"
         )
 
-    def _check_spaces(self, vectors: Iterable[Embedding]) -> None:
+    def _check_spaces(self, write: Write, vectors: Iterable[Embedding]) -> None:
         """Refuse a vector of another length than the others of its encoder have, there or among these."""
         new = [vector for vector in vectors if (vector.encoder, vector.size) not in self._spaces]
         if not new:
             return
-        self._spaces = self._index.spaces()
-        spaces = set(self._spaces)
+        with self._lock:
+            self._spaces = self._index.spaces()
+        added = [record.embedding for record in write.added if record.embedding is not None]
+        spaces = self._spaces | {(vector.encoder, vector.size) for vector in added}
         for vector in new:
             check_space(vector, spaces)
             spaces.add((vector.encoder, vector.size))
@@ -159,25 +176,34 @@ class Session:
         self._newest_use = now
         return now
 
+    def _renew_locks(self) -> None:
+        self._turn, self._lock = threading.RLock(), threading.RLock()
+
     @contextmanager
     def _writing(self) -> Iterator[Write]:
         """Hold the writer's place; after the commit, bring the mirror up to date."""
-        with self._lock:
-            self._check_open()
-            uses, deleted = dict(self._mirror.uses), list(self._deleted)
+        with self._turn:
+            with self._lock:
+                self._check_open()
+                uses, deleted = dict(self._mirror.uses), list(self._deleted)
             try:
-                with self._index.write() as (index, changes):
-                    self._absorb(changes)
+                with self._index.write() as index:
+                    with self._lock:
+                        self._absorb(self._index.poll())
+                        write = Write(index, uses, self._mirror.seen)
                     index.forget_trash(deleted)
                     index.use(uses)
-                    write = Write(index, uses)
                     yield write
                     write.trash = index.trash()
             except BaseException:
-                self._mirror.reconsider()
+                with self._lock:
+                    self._evictions.undo()
                 raise
-            self._mirror.follow(write)
-            self._deleted = [name for name in self._deleted if name not in deleted]
+            with self._lock:
+                self._mirror.follow(write)
+                self._evictions.keep()
+                self._mirror.keep_vectors()
+                self._deleted = [name for name in self._deleted if name not in deleted]
 
 
 _SESSIONS: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -186,7 +212,7 @@ _SESSIONS: weakref.WeakSet[Session] = weakref.WeakSet()
 def _renew_locks() -> None:
     """In a forked child: a thread that held a lock is not there to release it."""
     for session in list(_SESSIONS):
-        session._lock = threading.RLock()
+        session._renew_locks()
 
 
 if hasattr(os, "register_at_fork"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +16,9 @@ from reverie.errors import ConfigError, EmbeddingError, InputError
 from reverie.vectors import Embedding, as_embedding
 
 __all__ = [
+    "Durability",
     "check_count",
+    "check_durability",
     "check_eviction",
     "check_limit",
     "check_parents",
@@ -28,6 +30,9 @@ __all__ = [
     "make_rng",
     "read_config",
 ]
+
+Durability: TypeAlias = Literal["full", "batched"]
+"""When what `add` returned is on the disk: by then, or a moment later."""
 
 _JSON_UP_TO = 500  # entries: past that, rewriting a JSON file at every add costs too much
 
@@ -57,6 +62,12 @@ def check_count(name: str, value: Any) -> None:
     """Raise ConfigError unless it is a whole number, 0 or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ConfigError(f"{name} must be a whole number, 0 or more; got {value!r}")
+
+
+def check_durability(value: Any) -> None:
+    """Raise ConfigError unless it is one of the two."""
+    if value not in get_args(Durability):
+        raise ConfigError(f"durability must be one of {', '.join(get_args(Durability))}; got {value!r}")
 
 
 def check_timeout(value: Any) -> float:

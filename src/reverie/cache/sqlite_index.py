@@ -1,9 +1,11 @@
 """The index as an SQLite database: a row an add, whatever the size of the cache.
 
-Write-ahead log with ``synchronous=FULL``: a commit is on the disk before `add` returns, readers
-never wait for a writer. Other processes' changes are found by ``PRAGMA data_version`` and read
-from an append-only table ``changes``, so following a busy cache costs what changed, not what it
-holds. The schema grows by append-only migrations counted in ``PRAGMA user_version``.
+Write-ahead log with ``synchronous=FULL``: a commit is on the disk when it returns (``NORMAL`` where that is
+not asked for: then `SqliteIndex.flush` waits for it). Readers never wait for a writer. This object reads and
+writes through two connections, so that one thread of a process reads what is committed while another writes.
+Other processes' changes are found by ``PRAGMA data_version`` and read from an append-only table ``changes``,
+so following a busy cache costs what changed, not what it holds. The schema grows by append-only migrations
+counted in ``PRAGMA user_version``.
 """
 
 from __future__ import annotations
@@ -11,14 +13,21 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
+from reverie.cache.sqlite_catalogue import SqliteCatalogue, batches
+from reverie.cache.sqlite_errors import SqliteErrors
 from reverie.cache.sqlite_schema import (
     APPLICATION_ID,
     BRIEF,
@@ -26,6 +35,8 @@ from reverie.cache.sqlite_schema import (
     MIGRATIONS,
     RECORD,
     brief_of,
+    define_functions,
+    image_size,
     readable_rows,
     record_of,
 )
@@ -33,19 +44,17 @@ from reverie.cache.sqlite_writer import SqliteWriter, next_number
 from reverie.entry import Record, highest_id
 from reverie.errors import (
     CacheClosedError,
-    CacheError,
     IndexCorruptError,
-    LockTimeoutError,
-    ReverieError,
-    StorageError,
 )
-from reverie.protocols import Brief, Changes, IndexWriter
-from reverie.storage import file_identity, partial_name, publish_new, storage_error, sync_folder
+from reverie.protocols import Brief, Changes, IndexWriter, Mark, Order
+from reverie.query import Where
+from reverie.storage import file_identity, flush_file, partial_name, publish_new, storage_error, sync_folder
 from reverie.vectors import Embedding, from_bytes
 
 __all__ = ["SqliteIndex"]
 
-_BATCH = 500  # ids a query, below SQLite's limit on variables
+_LONG_LOG = 128  # rows changed, after which the log is emptied
+_LONGEST_LOG = 20_000  # pages, after which a write empties it itself
 
 
 class SqliteIndex:
@@ -55,14 +64,28 @@ class SqliteIndex:
         folder: The cache folder, absolute.
         shown: Not used: a database records file names only.
         lock_timeout: Seconds to wait for another writer.
+        durable: Whether a commit waits until it is on the disk; else `flush` does.
     """
 
     kind = "sqlite"
 
-    def __init__(self, folder: Path, *, shown: str = "", lock_timeout: float = 10.0) -> None:  # noqa: ARG002 - same call for every index
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        shown: str = "",  # noqa: ARG002 - same call for every index
+        lock_timeout: float = 10.0,
+        durable: bool = True,
+    ) -> None:
+        self._durable = durable
         self.path = folder / "metadata" / "cache_index.sqlite"
+        self._errors = SqliteErrors(self.path, lock_timeout)
+        self._images = folder / "images"
         self._timeout = lock_timeout
         self._database: sqlite3.Connection | None = None
+        self._writing: sqlite3.Connection | None = None  # opened for the first write
+        self._logged = 0  # rows changed since the log was last emptied
+        self._emptying: threading.Thread | None = None
         self._version = -1
         self._last_change = -1
         self._file: tuple[int, int] | None = None
@@ -71,10 +94,20 @@ class SqliteIndex:
 
     def _connection(self) -> sqlite3.Connection:
         if self._database is None:
-            with self._mapped("open"):
+            with self._errors.mapped("open"):
+                identity = file_identity(self.path)
                 self._database = self._open()
+                self._file = identity or file_identity(self.path)
             weakref.finalize(self, _close_own, self._database, os.getpid())
         return self._database
+
+    def _writing_connection(self) -> sqlite3.Connection:
+        self._connection()
+        if self._writing is None:
+            self._writing = self._open()
+            self._writing.execute(f"PRAGMA wal_autocheckpoint = {_LONGEST_LOG}")
+            weakref.finalize(self, _close_own, self._writing, os.getpid())
+        return self._writing
 
     def _open(self) -> sqlite3.Connection:
         if not self.path.exists():
@@ -88,7 +121,6 @@ class SqliteIndex:
         database = self._connect(self.path, mode)
         try:
             self._prepare(database, read_only)
-            self._file = file_identity(self.path)
         except BaseException:
             database.close()
             raise
@@ -118,14 +150,14 @@ class SqliteIndex:
             temporary.unlink(missing_ok=True)
 
     def _prepare(self, database: sqlite3.Connection, read_only: bool) -> None:
-        database.execute("PRAGMA synchronous = FULL")
+        database.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
         tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not tables:
-            raise self._corrupt("it is empty")
+            raise self._errors.corrupt("it is empty")
         if database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise self._corrupt("a database of another program")
+            raise self._errors.corrupt("a database of another program")
         if self.path.stat().st_size % database.execute("PRAGMA page_size").fetchone()[0]:
-            raise self._corrupt("it is cut short")  # SQLite would read zeros there
+            raise self._errors.corrupt("it is cut short")  # SQLite would read zeros there
         shape = database.execute("PRAGMA user_version").fetchone()[0]
         if shape > len(MIGRATIONS):
             raise IndexCorruptError(
@@ -137,32 +169,45 @@ class SqliteIndex:
 
     def _migrate(self, database: sqlite3.Connection) -> None:
         database.execute("PRAGMA journal_mode = WAL")
+        define_functions(database, self._images)
         with self._transaction(database):
             # Read again: another process may have been first.
             shape = database.execute("PRAGMA user_version").fetchone()[0]
-            for step in MIGRATIONS[shape:]:
-                for statement in step.split(";"):
-                    database.execute(statement)
+            for statement in chain.from_iterable(MIGRATIONS[shape:]):
+                database.execute(statement)
             database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
             database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
+    def flush(self) -> None:
+        """Wait until the log of what was committed is on the disk; raises StorageError."""
+        log = self.path.with_name(self.path.name + "-wal")
+        try:
+            flush_file(log)
+        except FileNotFoundError:
+            return  # SQLite flushes what it takes over into the database
+        except OSError as exc:
+            raise storage_error(f"write {log}", exc) from exc
+
     def close(self) -> None:
         """Close the database."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-            self._version = self._last_change = -1
+        if self._emptying is not None:
+            self._emptying.join()
+        for database in (self._writing, self._database):
+            if database is not None:
+                database.close()
+        self._writing = self._database = None
+        self._version = self._last_change = -1
 
     # -- reading
 
     def poll(self) -> Changes | None:
-        """What other connections committed since the last poll or write; the first call gives everything.
+        """What others committed since the last poll; at first, that anything may have been.
 
         Raises:
             IndexCorruptError: Not a database, damaged, or another program's.
         """
         database = self._connection()
-        with self._mapped("read"):
+        with self._errors.mapped("read"):
             version = database.execute("PRAGMA data_version").fetchone()[0]
             if version == self._version:
                 return None
@@ -171,86 +216,138 @@ class SqliteIndex:
             return changes
 
     def _changes(self, database: sqlite3.Connection) -> Changes | None:
-        first, last = database.execute("SELECT min(change), max(change) FROM changes").fetchone()
+        ends = "SELECT (SELECT min(change) FROM changes), (SELECT max(change) FROM changes)"
+        first, last = database.execute(ends).fetchone()
         if last is None:
             first, last = 1, 0
         if self._last_change < 0 or first > self._last_change + 1:
             self._last_change = last
-            return Changes(True, self.everything())
-        if last == self._last_change:
+            return Changes(True)
+        if last <= self._last_change:
             return None
-        rows = database.execute(
-            "SELECT DISTINCT cache_id FROM changes WHERE change > ?", (self._last_change,)
-        )
-        changed = [row[0] for row in rows]
-        self._last_change = last
-        briefs = [brief_of(row) for row in self._select(BRIEF, changed)]
+        before, self._last_change = self._last_change, last
+        return self._between(database, before, last)
+
+    def _between(self, database: sqlite3.Connection, before: int, last: int) -> Changes:
+        """The changes behind one, up to another."""
+        query = "SELECT DISTINCT cache_id FROM changes WHERE change > ? AND change <= ?"
+        changed = [row[0] for row in database.execute(query, (before, last))]
+        briefs = sorted(SqliteCatalogue(database).find(changed))
         present = {brief.cache_id for brief in briefs}
         return Changes(False, briefs, [cache_id for cache_id in changed if cache_id not in present])
 
-    def everything(self) -> list[Brief]:
-        """All entries, by number."""
-        with self._mapped("read"):
-            rows = self._connection().execute(f"{BRIEF} ORDER BY number").fetchall()
-        if any(None in row for row in rows):
-            raise self._corrupt("a row is damaged")
-        return [brief_of(row) for row in rows]
+    def mark(self) -> Mark | None:
+        """Up to where `poll` and own writes are known."""
+        with self._errors.mapped("read"):
+            query = "SELECT value FROM meta WHERE key = 'identity'"
+            return Mark(self._connection().execute(query).fetchone()[0], self._last_change)
 
-    def _select(self, query: str, cache_ids: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        database = self._connection()
-        for start in range(0, len(cache_ids), _BATCH):
-            part = cache_ids[start : start + _BATCH]
-            marks = ",".join("?" * len(part))
-            yield from database.execute(f"{query} WHERE cache_id IN ({marks}) ORDER BY 1", part).fetchall()
+    def since(self, mark: Mark) -> Changes:
+        """What changed since a mark; ``complete`` where the log does not go back that far."""
+        now = self.mark()
+        with self._errors.mapped("read"):
+            database = self._connection()
+            first = database.execute("SELECT coalesce(min(change), 1) FROM changes").fetchone()[0]
+            if now is None or now.identity != mark.identity or not first - 1 <= mark.change <= now.change:
+                return Changes(True)
+            return self._between(database, mark.change, now.change)
+
+    def count(self) -> int:
+        """How many entries there are."""
+        with self._reading() as catalogue:
+            return catalogue.count()
+
+    def total_bytes(self) -> int:
+        """How many bytes their images take."""
+        with self._reading() as catalogue:
+            return catalogue.total_bytes()
+
+    def find(self, cache_ids: Sequence[str]) -> list[Brief]:
+        """The briefs of these ids, in the order asked; ids that are gone are passed over."""
+        with self._reading() as catalogue:
+            return catalogue.find(cache_ids)
+
+    def briefs(
+        self, where: Where | None = None, *, after: int = 0, limit: int | None = None, newest: bool = False
+    ) -> list[Brief]:
+        """Entries by number, or from the highest down."""
+        with self._reading() as catalogue:
+            return catalogue.briefs(where, after=after, limit=limit, newest=newest)
+
+    def numbers(self, where: Where) -> NDArray[np.int64]:
+        """The numbers of the entries that are meant, in order."""
+        with self._reading() as catalogue:
+            return catalogue.numbers(where)
+
+    def pinned(self) -> list[str]:
+        """Ids of the pinned entries, by number."""
+        with self._reading() as catalogue:
+            return catalogue.pinned()
+
+    def ordered(self, by: Order) -> Iterator[Brief]:
+        """The entries that are not pinned, lowest first, ties by number."""
+        with self._reading() as catalogue:
+            yield from catalogue.ordered(by)
+
+    @contextmanager
+    def _reading(self) -> Iterator[SqliteCatalogue]:
+        with self._errors.mapped("read"):
+            yield SqliteCatalogue(self._connection())
 
     def read(self, cache_ids: Sequence[str]) -> list[Record]:
         """The records of these ids, in the order asked; ids that are gone are passed over."""
-        with self._mapped("read"):
-            found = {row[1]: self._decoded(row) for row in self._select(RECORD, cache_ids)}
+        with self._errors.mapped("read"):
+            found = {row[1]: self._decoded(row) for row in self._select(f"{RECORD} WHERE", cache_ids)}
         return [found[cache_id] for cache_id in cache_ids if cache_id in found]
 
     def _decoded(self, row: tuple[Any, ...]) -> Record:
         try:
             return record_of(row)
         except (ValueError, TypeError, AttributeError) as exc:
-            raise self._corrupt(f"the entry {row[1]!r} is damaged: {exc}") from exc
+            raise self._errors.corrupt(f"the entry {row[1]!r} is damaged: {exc}") from exc
 
-    def vectors(self) -> Iterator[tuple[str, Embedding]]:
-        """Id and vector of every entry that has one, by number."""
-        query = (
-            "SELECT cache_id, encoder, data FROM vectors AS v JOIN entries AS e ON e.number = v.number "
-            "ORDER BY v.number"
-        )
-        with self._mapped("read"):
-            for cache_id, encoder, data in self._connection().execute(query):
+    def _select(self, query: str, cache_ids: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        database = self._connection()
+        for marks, part in batches(cache_ids):
+            yield from database.execute(f"{query} cache_id IN ({marks})", part).fetchall()
+
+    def vectors(self, cache_ids: Sequence[str] | None = None) -> Iterator[tuple[Brief, Embedding]]:
+        """Each entry that has a vector with it, by number: of these ids, or of all."""
+        query = f"SELECT {BRIEF}, encoder, data FROM vectors AS v JOIN entries AS e ON e.number = v.number"  # noqa: S608 - fixed texts
+        with self._errors.mapped("read"):
+            if cache_ids is None:
+                rows: Iterable[tuple[Any, ...]] = self._connection().execute(f"{query} ORDER BY v.number")
+            else:
+                rows = sorted(self._select(f"{query} WHERE", cache_ids))
+            for *brief, encoder, data in rows:
                 try:
                     vector = from_bytes(data, encoder=encoder)
                 except (ValueError, TypeError) as exc:
-                    raise self._corrupt(f"the vector of {cache_id!r} is damaged: {exc}") from exc
-                yield cache_id, vector
+                    raise self._errors.corrupt(f"the vector of {brief[1]!r} is damaged: {exc}") from exc
+                yield brief_of(tuple(brief)), vector
 
     def spaces(self) -> set[tuple[str | None, int]]:
         """Encoder name and dimensions of the vectors this index ever held."""
-        with self._mapped("read"):
+        with self._errors.mapped("read"):
             return set(self._connection().execute("SELECT encoder, dimensions FROM spaces"))
 
     def extra(self) -> dict[str, Any]:
         """Keys of the whole index that another program wrote."""
-        with self._mapped("read"):
+        with self._errors.mapped("read"):
             rows = self._connection().execute("SELECT key, value FROM extra").fetchall()
         return {key: orjson.loads(value) for key, value in rows}
 
     def next_number(self) -> int:
         """The next number that no entry ever had."""
-        with self._mapped("read"):
+        with self._errors.mapped("read"):
             return next_number(self._connection())
 
     def verify(self) -> None:
         """Read every page, also those that no entry needs; raises IndexCorruptError."""
-        with self._mapped("read"):
+        with self._errors.mapped("read"):
             found = self._connection().execute("PRAGMA integrity_check(1)").fetchone()[0]
         if found != "ok":
-            raise self._corrupt(found)
+            raise self._errors.corrupt(found)
 
     def salvage(self) -> tuple[list[Record], int]:
         """Row by row what a damaged database still gives, and a number above all ids seen in it."""
@@ -271,7 +368,7 @@ class SqliteIndex:
 
     # -- writing
 
-    def write(self) -> AbstractContextManager[tuple[IndexWriter, Changes | None]]:
+    def write(self) -> AbstractContextManager[IndexWriter]:
         """One immediate transaction.
 
         Raises:
@@ -281,18 +378,34 @@ class SqliteIndex:
         return self._write()
 
     @contextmanager
-    def _write(self) -> Iterator[tuple[IndexWriter, Changes | None]]:
-        database = self._connection()
-        with self._mapped("write"), self._transaction(database):
-            self._refuse_if_gone()
-            changes = self.poll()
-            writer = SqliteWriter(database)
-            yield writer, changes
-            last = writer.finish()
-        self._last_change = max(self._last_change, last)
+    def _write(self) -> Iterator[IndexWriter]:
+        with self._errors.mapped("write"):
+            database = self._writing_connection()
+            with self._transaction(database):
+                self._refuse_if_gone(database)
+                before = self._last(database)
+                writer = SqliteWriter(database)
+                yield writer
+                last = writer.finish()
+        if self._last_change == before:  # all that came before is known, so the own changes are too
+            self._last_change = max(before, last)
+        self._logged += writer.changes
+        if self._logged >= _LONG_LOG:
+            self._empty_log()
 
-    def _refuse_if_gone(self) -> None:
-        if self.retired():
+    def _empty_log(self) -> None:
+        """Bring the log into the database in a thread of its own: the next write does not wait for it."""
+        if self._emptying is None or not self._emptying.is_alive():
+            self._logged = 0
+            self._emptying = threading.Thread(target=_checkpoint, args=(self.path,), name="reverie-log")
+            self._emptying.start()
+
+    def _last(self, database: sqlite3.Connection) -> int:
+        """The number of the last change."""
+        return int(database.execute("SELECT coalesce(max(change), 0) FROM changes").fetchone()[0])
+
+    def _refuse_if_gone(self, database: sqlite3.Connection) -> None:
+        if _is_retired(database):
             what = "was converted to another kind of index by another process"
         elif file_identity(self.path) != self._file:
             what = "was deleted or replaced while it was open"
@@ -302,9 +415,8 @@ class SqliteIndex:
 
     def retired(self) -> bool:
         """Whether another index took this one's place."""
-        with self._mapped("read"):
-            query = "SELECT 1 FROM meta WHERE key = 'retired'"
-            return self._connection().execute(query).fetchone() is not None
+        with self._errors.mapped("read"):
+            return _is_retired(self._connection())
 
     def replace_all(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
         """Make this the whole content, in one step.
@@ -327,7 +439,7 @@ class SqliteIndex:
         try:
             fresh._fill(records, next_number, extra)
             fresh.close()
-            with self._mapped("replace"):
+            with self._errors.mapped("replace"):
                 for companion in ("-wal", "-shm"):
                     self.path.with_name(self.path.name + companion).unlink(missing_ok=True)
                 fresh.path.replace(self.path)
@@ -337,16 +449,16 @@ class SqliteIndex:
             fresh.path.unlink(missing_ok=True)
 
     def _fill(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
-        database = self._connection()
-        with self._mapped("write"), self._transaction(database):
-            for statement in EMPTY.split(";"):
+        with self._errors.mapped("write"), self._transaction(database := self._writing_connection()):
+            for statement in EMPTY:
                 database.execute(statement)
             database.execute("UPDATE meta SET value = ? WHERE key = 'next_number'", (next_number,))
             rows = [(key, orjson.dumps(value).decode()) for key, value in extra.items()]
             database.executemany("INSERT INTO extra VALUES (?, ?)", rows)
             writer = SqliteWriter(database)
             for record in records:
-                writer.put(record)
+                size = record.byte_size or image_size(self._images, record.image_name)
+                writer.put(replace(record, byte_size=size))
             # A change that is not there any more: readers see a gap in the log and read everything again.
             database.execute("INSERT INTO changes (cache_id) VALUES ('')")
             database.execute("DELETE FROM changes")
@@ -364,45 +476,15 @@ class SqliteIndex:
                 database.execute("ROLLBACK")
             raise
 
-    # -- errors
 
-    @contextmanager
-    def _mapped(self, doing: str) -> Iterator[None]:
-        """The one place where SQLite's errors become ours."""
-        try:
-            yield
-        except ReverieError:
-            raise
-        except sqlite3.Error as exc:
-            raise self._ours(doing, exc) from exc
-        except UnicodeDecodeError as exc:  # SQLite quotes what it cannot read
-            raise self._corrupt(str(exc)) from exc
-        except OSError as exc:
-            raise storage_error(f"{doing} {self.path}", exc) from exc
+def _checkpoint(path: Path) -> None:
+    """Bring the log of a database into it; whatever hinders it, the next one does it."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
-    def _ours(self, doing: str, exc: sqlite3.Error) -> CacheError:
-        code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return LockTimeoutError(
-                f"another process is writing to {self.path} for more than {self._timeout:g} s: "
-                "wait for it, or raise lock_timeout"
-            )
-        unreadable = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-        if code in unreadable or (code == 0 and isinstance(exc, sqlite3.OperationalError)):
-            return self._corrupt(str(exc))  # no code: text that is not UTF-8
-        reasons = {
-            sqlite3.SQLITE_FULL: "the disk is full: free some space",
-            sqlite3.SQLITE_READONLY: "it is read-only: use a cache folder that can be written",
-            sqlite3.SQLITE_CANTOPEN: "it cannot be opened: check that the cache folder exists and is yours",
-        }
-        return StorageError(f"cannot {doing} {self.path}: {reasons.get(code, str(exc))}. Nothing was changed")
 
-    def _corrupt(self, what: str) -> IndexCorruptError:
-        return IndexCorruptError(
-            f"{self.path} is not a readable cache index: {what}. The file was left as it is. To keep it "
-            "aside and rebuild the index from the images: "
-            f"reverie cache check --fix --cache {self.path.parent.parent}"
-        )
+def _is_retired(database: sqlite3.Connection) -> bool:
+    return database.execute("SELECT 1 FROM meta WHERE key = 'retired'").fetchone() is not None
 
 
 def _close_own(database: sqlite3.Connection, pid: int) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from reverie.cache.reembedding import without_vector_keys
+from reverie.cache.sqlite_catalogue import SqliteCatalogue
 from reverie.cache.sqlite_schema import row_of
 from reverie.entry import Record
 from reverie.vectors import Embedding, to_bytes
 
 __all__ = ["SqliteWriter", "next_number"]
 
-_KEPT_CHANGES = 20_000
+_KEPT_CHANGES = 100_000
 
 
-class SqliteWriter:
+class SqliteWriter(SqliteCatalogue):
     """The `IndexWriter` of one transaction.
 
     Args:
@@ -23,7 +25,7 @@ class SqliteWriter:
     """
 
     def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
+        super().__init__(database)
         self._number: int | None = None
         self._changed: list[str] = []
 
@@ -38,10 +40,25 @@ class SqliteWriter:
         """Another index takes this one's place."""
         self._database.execute("INSERT OR REPLACE INTO meta VALUES ('retired', 1)")
 
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """A part of the write: leaving its block by an exception undoes that part alone."""
+        number, changed = self._number, len(self._changed)
+        self._database.execute("SAVEPOINT attempt")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK TO attempt")
+            self._number = number
+            del self._changed[changed:]
+            raise
+        finally:
+            self._database.execute("RELEASE attempt")
+
     def put(self, record: Record) -> None:
         """Insert a record."""
         self._database.execute(
-            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             row_of(record),
         )
         if record.embedding is not None:
@@ -120,6 +137,11 @@ class SqliteWriter:
         self._database.executemany(
             "DELETE FROM trash WHERE image_name = ?", [(name,) for name in image_names]
         )
+
+    @property
+    def changes(self) -> int:
+        """How many rows were changed."""
+        return len(self._changed)
 
     def finish(self) -> int:
         """Write the counter and the log of changes; the number of the last change, or -1."""

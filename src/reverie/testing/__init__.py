@@ -21,6 +21,8 @@ for _suite in (
     "eviction_suite",
     "generator_suite",
     "image_suite",
+    "catalogue_suite",
+    "index_steps",
     "index_suite",
     "search_suite",
 ):

@@ -39,7 +39,7 @@ class ImageStoreSuite:
     def test_a_file_keeps_its_bytes(self, store: ImageStore, source: Path) -> None:
         """What is read is what was stored; size and hash are those of the bytes."""
         staged = store.stage(source)
-        store.commit(staged, "one.png")
+        store.commit([(staged, "one.png")])
         data = source.read_bytes()
         assert store.read("one.png") == data
         assert (staged.byte_size, staged.content_hash) == (len(data), content_hash(data))
@@ -50,7 +50,7 @@ class ImageStoreSuite:
         """An array or a PIL image is stored without loss."""
         pixels = picture(2)
         staged = store.stage(pixels if kind == "array" else Image.fromarray(pixels))
-        store.commit(staged, "two.png")
+        store.commit([(staged, "two.png")])
         assert staged.suffix == ".png"
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(store.read("two.png")))), pixels)
 
@@ -59,7 +59,7 @@ class ImageStoreSuite:
         store.discard(store.stage(source))
         staged = store.stage(source)
         assert not store.exists("one.png")
-        store.commit(staged, "one.png")
+        store.commit([(staged, "one.png")])
         assert store.exists("one.png")
         store.delete(["one.png", "never.png"])
         assert not store.exists("one.png")
@@ -67,16 +67,29 @@ class ImageStoreSuite:
 
     def test_a_name_is_given_once(self, store: ImageStore, source: Path) -> None:
         """A second commit of a name is refused and the first image stays."""
-        store.commit(store.stage(source), "one.png")
+        store.commit([(store.stage(source), "one.png")])
         again = store.stage(picture(3))
         with pytest.raises(StorageError, match="exists already"):
-            store.commit(again, "one.png")
+            store.commit([(again, "one.png")])
         store.discard(again)
         assert store.read("one.png") == source.read_bytes()
 
+    def test_several_get_their_names_together_or_not_at_all(self, store: ImageStore, source: Path) -> None:
+        """Where one name is taken, none is given; afterwards the others can still be stored."""
+        store.commit([(store.stage(source), "taken.png")])
+        first, second = store.stage(picture(4)), store.stage(picture(5))
+        with pytest.raises(StorageError, match="exists already"):
+            store.commit([(first, "one.png"), (second, "taken.png")])
+        assert not store.exists("one.png")
+        assert store.read("taken.png") == source.read_bytes()
+        store.commit([(first, "one.png"), (second, "two.png")], durable=False)
+        store.flush(["one.png", "two.png", "never.png"])
+        assert store.exists("one.png")
+        assert store.exists("two.png")
+
     def test_a_missing_image_is_named(self, store: ImageStore, source: Path) -> None:
         """Reading what is not there says so."""
-        store.commit(store.stage(source), "one.png")
+        store.commit([(store.stage(source), "one.png")])
         with pytest.raises(ImageNotFoundError, match=r"two\.png"):
             store.read("two.png")
 

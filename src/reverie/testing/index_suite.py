@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from reverie.entry import Record
 from reverie.errors import CacheClosedError, IndexCorruptError, LockTimeoutError
 from reverie.protocols import IndexBackend
+from reverie.testing.catalogue_suite import CatalogueSuite
+from reverie.testing.index_steps import assert_same, follow, index_write, put, take_out
 from reverie.testing.samples import record, vector
 
 __all__ = ["IndexSuite"]
 
 
-class IndexSuite:
+class IndexSuite(CatalogueSuite):
     """Tests of an `IndexBackend`; a subclass says how to make one.
 
     Attributes:
@@ -56,7 +56,9 @@ class IndexSuite:
         first = index.poll()
         assert first is not None
         assert first.complete
-        assert list(first.briefs) == list(index.everything()) == []
+        assert index.briefs() == []
+        assert (index.count(), index.total_bytes(), index.pinned()) == (0, 0, [])
+        assert list(index.ordered("used")) == []
         assert list(index.vectors()) == []
         assert index.next_number() == 1
         assert index.read(["cache_00001"]) == []
@@ -76,7 +78,8 @@ class IndexSuite:
         fresh = self.make(tmp_path)
         changes = fresh.poll()
         assert changes is not None
-        assert [brief.cache_id for brief in changes.briefs] == ["cache_00001", "cache_00002"]
+        assert changes.complete
+        assert [brief.cache_id for brief in fresh.briefs()] == ["cache_00001", "cache_00002"]
         assert_same(fresh.read(["cache_00002", "cache_00001"]), [record(2), record(1)])
         fresh.close()
 
@@ -98,21 +101,17 @@ class IndexSuite:
         assert index.read([]) == []
 
     def test_briefs_say_what_the_records_say(self, index: IndexBackend) -> None:
-        """`everything` lists all entries by number."""
+        """`briefs` lists all entries by number."""
         put(index, record(1, pinned=True), record(2), record(5))
-        for brief, whole in zip(
-            index.everything(), [record(1, pinned=True), record(2), record(5)], strict=True
-        ):
+        for brief, whole in zip(index.briefs(), [record(1, pinned=True), record(2), record(5)], strict=True):
             assert brief.cache_id == whole.cache_id
             assert (brief.timestamp, brief.used_ns) == (whole.timestamp, whole.used_ns)
             assert (brief.pinned, brief.byte_size) == (whole.pinned, whole.byte_size)
-        assert sorted(brief.number for brief in index.everything()) == [
-            brief.number for brief in index.everything()
-        ]
+        assert sorted(brief.number for brief in index.briefs()) == [brief.number for brief in index.briefs()]
 
     def test_many_entries_are_read_in_one_call(self, index: IndexBackend) -> None:
         """No limit on the ids of one question."""
-        with index.write() as (writer, _):
+        with index.write() as writer:
             for number in range(1, 1502):
                 writer.put(record(number, embedding=None))
         ids = [f"cache_{number:05d}" for number in range(1501, 0, -1)]
@@ -124,7 +123,7 @@ class IndexSuite:
         """Entries without one are passed over; `spaces` names each encoder and length once."""
         put(index, record(1), record(2, embedding=None), record(3, embedding=vector(3, 4, None)), record(4))
         found = list(index.vectors())
-        assert [cache_id for cache_id, _ in found] == ["cache_00001", "cache_00003", "cache_00004"]
+        assert [brief.cache_id for brief, _ in found] == ["cache_00001", "cache_00003", "cache_00004"]
         assert [each.encoder for _, each in found] == ["suite-1", None, "suite-1"]
         assert np.array_equal(found[1][1], vector(3, 4, None))
         assert index.spaces() == {("suite-1", 8), (None, 4)}
@@ -149,7 +148,9 @@ class IndexSuite:
         for reader in (index, other):
             reader.poll()
             assert_same(reader.read([each.cache_id for each in expected]), expected)
-            assert [cache_id for cache_id, _ in reader.vectors()] == ["cache_00001", "cache_00002"]
+            assert [brief.cache_id for brief, _ in reader.vectors()] == ["cache_00001", "cache_00002"]
+            some = list(reader.vectors(["cache_00002", "never", "cache_00003"]))
+            assert [brief.cache_id for brief, _ in some] == ["cache_00002"]
             assert ("suite-2", 5) in reader.spaces()
 
     def test_a_new_vector_takes_the_place_of_what_another_program_wrote(
@@ -192,7 +193,7 @@ class IndexSuite:
         put(index, record(1), record(2))
 
         def fail() -> None:
-            with index.write() as (writer, _):
+            with index.write() as writer:
                 writer.next_number()
                 writer.put(record(3))
                 writer.remove(["cache_00001"])
@@ -200,12 +201,12 @@ class IndexSuite:
                 writer.embed("cache_00002", vector(7))
                 raise ZeroDivisionError
 
-        expected = (index.next_number(), [*index.everything()])
+        expected = (index.next_number(), [*index.briefs()])
         with pytest.raises(ZeroDivisionError):
             fail()
-        assert (index.next_number(), [*index.everything()]) == expected
-        with index.write() as (writer, changes):
-            assert changes is None
+        assert (index.next_number(), [*index.briefs()]) == expected
+        with index.write() as writer:
+            assert index.poll() is None
             assert list(writer.trash()) == []
         fresh = self.make(tmp_path)
         fresh.poll()
@@ -214,7 +215,7 @@ class IndexSuite:
 
     def test_numbers_count_up_and_never_come_again(self, tmp_path: Path, index: IndexBackend) -> None:
         """Not in one write, not after removal, not in another object."""
-        with index.write() as (writer, _):
+        with index.write() as writer:
             numbers = [writer.next_number(), writer.next_number()]
             for number in numbers:
                 writer.put(record(number))
@@ -222,7 +223,7 @@ class IndexSuite:
         fresh = self.make(tmp_path)
         fresh.poll()
         assert (numbers, index.next_number(), fresh.next_number()) == ([1, 2], 3, 3)
-        with fresh.write() as (writer, _):
+        with fresh.write() as writer:
             assert writer.next_number() == 3
         fresh.close()
 
@@ -231,12 +232,12 @@ class IndexSuite:
     ) -> None:
         """Between a commit and the deletion of a file a crash may come: the name stays in the trash."""
         put(index, record(1), record(2), record(3))
-        with index.write() as (writer, _):
+        with index.write() as writer:
             writer.remove(["cache_00001", "cache_00003"])
             assert set(writer.trash()) == {"cache_00001.png", "cache_00003.png"}
         fresh = self.make(tmp_path)
         fresh.poll()
-        with fresh.write() as (writer, _):
+        with fresh.write() as writer:
             assert set(writer.trash()) == {"cache_00001.png", "cache_00003.png"}
             writer.forget_trash(["cache_00001.png", "never.png"])
         with index_write(index) as writer:
@@ -294,7 +295,7 @@ class IndexSuite:
             writer.embed("cache_00003", vector(8))
         changes = other.poll()
         assert changes is not None
-        assert "cache_00003" in [brief.cache_id for brief in changes.briefs]
+        assert changes.complete or "cache_00003" in [brief.cache_id for brief in changes.briefs]
         assert {cache_id: brief.pinned for cache_id, brief in seen.items()} == {
             "cache_00002": True,
             "cache_00003": False,
@@ -303,15 +304,17 @@ class IndexSuite:
     def test_a_writer_is_told_what_happened_before_its_turn(
         self, index: IndexBackend, other: IndexBackend
     ) -> None:
-        """`write` gives the changes up to now, so that nobody writes over what another wrote."""
+        """In a write `poll` gives the changes up to now, so that nobody writes over what another wrote."""
         put(index, record(1))
-        with other.write() as (writer, changes):
+        with other.write() as writer:
+            changes = other.poll()
             assert changes is not None
-            assert [brief.cache_id for brief in changes.briefs] == ["cache_00001"]
+            assert changes.complete or [brief.cache_id for brief in changes.briefs] == ["cache_00001"]
+            assert [brief.cache_id for brief in writer.find(["cache_00001"])] == ["cache_00001"]
             assert writer.next_number() == 2
             writer.put(record(2))
         index.poll()
-        assert [brief.cache_id for brief in index.everything()] == ["cache_00001", "cache_00002"]
+        assert [brief.cache_id for brief in index.briefs()] == ["cache_00001", "cache_00002"]
 
     def test_one_writer_at_a_time(self, tmp_path: Path, index: IndexBackend) -> None:
         """A second writer waits as long as it was told, then says who is in the way."""
@@ -337,7 +340,7 @@ class IndexSuite:
         put(index, record(1), record(2), record(3))
         seen: dict[str, Any] = {}
         other.poll()
-        seen.update({brief.cache_id: brief for brief in other.everything()})
+        seen.update({brief.cache_id: brief for brief in other.briefs()})
         index.replace_all([record(2), record(7)], 40, {"owner": "somebody", "nested": {"a": [1, 2.5]}})
         follow(seen, other)
         assert sorted(seen) == ["cache_00002", "cache_00007"]
@@ -349,7 +352,7 @@ class IndexSuite:
         put(index, record(1))
         seen: dict[str, Any] = {}
         other.poll()
-        seen.update({brief.cache_id: brief for brief in other.everything()})
+        seen.update({brief.cache_id: brief for brief in other.briefs()})
         index.replace_all([], 2, {})
         follow(seen, other)
         assert (seen, other.next_number(), other.extra()) == ({}, 2, {})
@@ -404,7 +407,7 @@ class IndexSuite:
         broken = self.make(tmp_path)
 
         def write() -> None:
-            with broken.write() as (writer, _):
+            with broken.write() as writer:
                 writer.put(record(2))
 
         for attempt in (broken.poll, write, broken.poll, write):
@@ -412,56 +415,3 @@ class IndexSuite:
                 attempt()
         assert index.path.read_bytes() == rubbish
         broken.close()
-
-
-class index_write:  # noqa: N801 - reads as a function in `with`
-    """``with index_write(index) as writer``: the writer alone."""
-
-    def __init__(self, index: IndexBackend) -> None:
-        self._context = index.write()
-
-    def __enter__(self) -> Any:
-        return self._context.__enter__()[0]
-
-    def __exit__(self, *error: Any) -> None:
-        self._context.__exit__(*error)
-
-
-def put(index: IndexBackend, *records: Record) -> None:
-    """Insert records in one write, taking a number for each as the cache does."""
-    with index.write() as (writer, _):
-        for each in records:
-            while writer.next_number() < each.number:
-                pass
-            writer.put(each)
-
-
-def take_out(index: IndexBackend, *cache_ids: str) -> None:
-    """Remove records in one write."""
-    with index.write() as (writer, _):
-        writer.remove(list(cache_ids))
-
-
-def follow(seen: dict[str, Any], index: IndexBackend) -> None:
-    """Apply what a poll says, as the cache does."""
-    changes = index.poll()
-    assert changes is not None
-    if changes.complete:
-        seen.clear()
-    for cache_id in changes.removed:
-        seen.pop(cache_id, None)
-    seen.update({brief.cache_id: brief for brief in changes.briefs})
-
-
-def assert_same(found: Sequence[Record], expected: Sequence[Record]) -> None:
-    """Records are equal in every field but their number, which an index may assign anew."""
-    assert [each.cache_id for each in found] == [each.cache_id for each in expected]
-    for one, two in zip(found, expected, strict=True):
-        assert plain(one) == plain(two)
-
-
-def plain(each: Record) -> tuple[Any, ...]:
-    """A record without its number, its vector as bytes and encoder."""
-    embedding = each.embedding
-    stamp = None if embedding is None else (embedding.tobytes(), embedding.encoder)
-    return (*astuple(each)[1:5], stamp, *astuple(each)[6:])

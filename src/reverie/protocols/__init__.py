@@ -7,8 +7,7 @@ conformance suites in `reverie.testing` check an implementation; the registry gi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -16,12 +15,13 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.entry import Record
 from reverie.pixels import ImageLike, Pixels
+from reverie.protocols.index import Brief, Catalogue, Changes, IndexBackend, IndexWriter, Mark, Order
 from reverie.vectors import Embedding, EmbeddingSet, VectorRows, Vectors
 
 __all__ = [
     "Brief",
+    "Catalogue",
     "Changes",
     "Decision",
     "Encoder",
@@ -33,8 +33,11 @@ __all__ = [
     "IndexWriter",
     "InjectionPolicy",
     "LatentSpace",
+    "Mark",
     "Observation",
+    "Order",
     "PastInjection",
+    "PreparingSearcher",
     "Searcher",
     "Staged",
     "TextEncoder",
@@ -115,134 +118,6 @@ class LatentSpace(Protocol):
         """The frame of a latent, ``(h, w, 3)`` uint8 RGB."""
 
 
-# ------------------------------------------------------------------------- cache: the index
-
-
-class Brief(NamedTuple):
-    """What the manager keeps in memory of every entry, loaded or not."""
-
-    number: int
-    cache_id: str
-    timestamp: str
-    used_ns: int
-    pinned: bool
-    byte_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What an index holds that its reader has not seen yet.
-
-    Attributes:
-        complete: True when ``briefs`` is everything (forget what was known before).
-        briefs: New or changed entries, by number.
-        removed: Ids that are gone.
-    """
-
-    complete: bool
-    briefs: Sequence[Brief]
-    removed: Sequence[str] = ()
-
-
-class IndexWriter(Protocol):
-    """One exclusive write to an index: everything in it is committed together or not at all."""
-
-    def next_number(self) -> int:
-        """The next number that no entry ever had; counts up with each call."""
-
-    def retire(self) -> None:
-        """Another index takes this one's place: later writes by anyone are refused with CacheClosedError."""
-
-    def put(self, record: Record) -> None:
-        """Insert a record."""
-
-    def remove(self, cache_ids: Sequence[str]) -> None:
-        """Take records out; their files are remembered as trash until `forget_trash`."""
-
-    def pin(self, cache_id: str, pinned: bool) -> None:
-        """Pin or unpin a record."""
-
-    def use(self, uses: Mapping[str, int]) -> None:
-        """Set last uses, id to nanoseconds; ids that are gone are passed over."""
-
-    def embed(self, cache_id: str, embedding: Embedding | None) -> None:
-        """Replace the vector of a record; an id that is gone is passed over.
-
-        With it goes what `Record.extra` says of the old one (``embedding``, ``encoder``): as another
-        program wrote it, it would stand in the place of the new one.
-        """
-
-    def trash(self) -> Sequence[str]:
-        """Image names removed by earlier writes whose files may still be there."""
-
-    def forget_trash(self, image_names: Sequence[str]) -> None:
-        """Those files are deleted."""
-
-
-class IndexBackend(Protocol):
-    """Where the records are. Knows nothing of images, limits or policies."""
-
-    kind: str
-    path: Path
-
-    def poll(self) -> Changes | None:
-        """What changed since the last poll or write of this object; None when nothing did.
-
-        The first call gives everything.
-
-        Raises:
-            IndexCorruptError: The index cannot be read; it is left as it is.
-        """
-
-    def everything(self) -> Sequence[Brief]:
-        """All entries as last polled, by number."""
-
-    def read(self, cache_ids: Sequence[str]) -> list[Record]:
-        """The records of these ids, in the order asked; ids that are gone are passed over."""
-
-    def vectors(self) -> Iterator[tuple[str, Embedding]]:
-        """Id and vector of every entry that has one, by number."""
-
-    def spaces(self) -> set[tuple[str | None, int]]:
-        """Encoder name (None: not known) and dimensions of the vectors this index ever held."""
-
-    def extra(self) -> dict[str, Any]:
-        """Keys of the whole index that another program wrote."""
-
-    def next_number(self) -> int:
-        """The next number that no entry ever had, as last polled."""
-
-    def verify(self) -> None:
-        """Read the whole index, also what no entry needs; raises IndexCorruptError."""
-
-    def salvage(self) -> tuple[list[Record], int]:
-        """What can still be read of a damaged index, and a number above all its ids; changes nothing."""
-
-    def retired(self) -> bool:
-        """Whether another index took this one's place."""
-
-    def replace_all(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
-        """Make this the whole content, in one step; a damaged or retired index is in use again after it.
-
-        Raises:
-            StorageError: The disk refused; nothing was changed.
-        """
-
-    def write(self) -> AbstractContextManager[tuple[IndexWriter, Changes | None]]:
-        """Take the one writer's place among all threads and processes.
-
-        Gives the writer and what changed up to now. Leaving the block commits durably; leaving
-        it by an exception changes nothing.
-
-        Raises:
-            LockTimeoutError: Another writer kept its place for too long.
-            StorageError: The disk refused; nothing was changed.
-        """
-
-    def close(self) -> None:
-        """Let go of files; a closed index is not used again."""
-
-
 # ------------------------------------------------------------------ cache: images, eviction
 
 
@@ -283,8 +158,23 @@ class ImageStore(Protocol):
     def exists(self, image_name: str) -> bool:
         """Whether anything has that name."""
 
-    def commit(self, staged: Staged, image_name: str) -> None:
-        """Give a staged image its name, durably; never replaces a file."""
+    def commit(self, named: Sequence[tuple[Staged, str]], *, durable: bool = True) -> None:
+        """Give staged images their names; never replaces a file.
+
+        Args:
+            named: Each with its name.
+            durable: Whether they are to be on the disk when this returns; else `flush` waits for that.
+
+        Raises:
+            StorageError: A name is taken, or the disk refused; then none has its name.
+        """
+
+    def flush(self, image_names: Sequence[str]) -> None:
+        """Wait until these images are on the disk; one that is gone is fine.
+
+        Raises:
+            StorageError: The disk refused.
+        """
 
     def discard(self, staged: Staged) -> None:
         """Forget a staged image."""
@@ -303,6 +193,10 @@ class ImageStore(Protocol):
 
 class EvictionPolicy(Protocol):
     """Which entry goes first. A pure function of what it was told and of its options: no clock, no file.
+
+    A policy whose ranking is an order that every index keeps may say so by an attribute ``order`` (`Order`):
+    then a cache asks its index, and tells the policy nothing. Any other is told of all entries when it is
+    first asked.
 
     Attributes:
         needs_vectors: Whether it looks at vectors. Then it is told of every entry, pinned ones too: they
@@ -356,6 +250,9 @@ class Searcher(Protocol):
     It may keep what it makes of rows, and follows them from one search to the next: rows of one
     `VectorRows.origin` keep their places, and a number is one vector's for ever.
 
+    What makes one takes ``folder`` by keyword: where it may keep files that can be made anew, a
+    `pathlib.Path` that need not exist; None keeps all in memory.
+
     Attributes:
         name: Its name in the registry.
         exact: Whether the answer is always the true one.
@@ -385,6 +282,16 @@ class Searcher(Protocol):
         Returns:
             High to low, ties in the order of the rows.
         """
+
+    def close(self) -> None:
+        """End its threads and keep what is worth keeping; calling it twice is fine."""
+
+
+class PreparingSearcher(Searcher, Protocol):
+    """A search that makes something of the rows, beside those that search, before it is at its best."""
+
+    def prepare(self, rows: VectorRows) -> bool:
+        """Begin with these rows, and return at once; whether it is done."""
 
 
 # --------------------------------------------------------------------------- loop: injection

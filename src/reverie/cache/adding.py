@@ -1,0 +1,137 @@
+"""Adds on their way to the disk: those of several threads that wait for each other go in one commit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from reverie.cache.settings import check_parents, check_text, check_vector
+from reverie.entry import CacheEntry, Record, encode_params
+from reverie.pixels import ImageLike
+from reverie.protocols import Staged
+from reverie.vectors import Embedding
+
+__all__ = ["Adding", "Arrivals", "Item", "NewEntry"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewEntry:
+    """What `CacheManager.add` takes, as one value.
+
+    Attributes:
+        image: A path (its bytes and format are kept), a PIL image, or an ``(h, w, 3)`` uint8 array.
+        prompt: The prompt it was made with.
+        generation_params: How it was made; anything JSON can hold.
+        embedding: ``(d,)`` numbers, normalised to unit length; None for none.
+        encoder: Name of the encoder that made the embedding; not needed for a vector that carries its stamp.
+        parents: Ids of the entries it was made from.
+        pinned: Whether eviction may never take it.
+    """
+
+    image: ImageLike
+    prompt: str = ""
+    generation_params: Mapping[str, Any] | None = None
+    embedding: ArrayLike | None = None
+    encoder: str | None = None
+    parents: Sequence[str] = ()
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """A new entry that was checked, its image not yet staged."""
+
+    image: ImageLike
+    prompt: str
+    params: bytes
+    vector: Embedding | None
+    parents: tuple[str, ...]
+    pinned: bool
+
+    @classmethod
+    def of(cls, new: NewEntry) -> Item:
+        """Check everything but the image.
+
+        Raises:
+            InputError: The prompt or the parents are not text.
+            ParamsError: The parameters hold what JSON cannot.
+            EmbeddingError: NaN, infinity, zero, or no vector.
+        """
+        return cls(
+            new.image,
+            check_text(new.prompt, "the prompt"),
+            encode_params({} if new.generation_params is None else new.generation_params),
+            check_vector(new.embedding, new.encoder),
+            check_parents(new.parents),
+            bool(new.pinned),
+        )
+
+    def record(self, number: int, cache_id: str, staged: Staged, used_ns: int) -> Record:
+        """It as an index stores it, added now."""
+        return Record(
+            number=number,
+            cache_id=cache_id,
+            image_name=cache_id + staged.suffix,
+            prompt=self.prompt,
+            params=self.params,
+            embedding=self.vector,
+            timestamp=datetime.now().isoformat(timespec="microseconds"),
+            used_ns=used_ns,
+            pinned=self.pinned,
+            content_hash=staged.content_hash,
+            byte_size=staged.byte_size,
+            parents=self.parents,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Adding:
+    """One call that adds: all of its items are stored, or none.
+
+    Attributes:
+        items: What to store, each with its staged image.
+        records: What was stored.
+        evicted: Entries that went for it, as they were; collected where somebody listens.
+        named: Whether its images have their names.
+        error: Why nothing was stored; None as long as nothing went wrong.
+        done: Whether it was stored, or went wrong.
+    """
+
+    items: Sequence[tuple[Item, Staged]]
+    records: list[Record] = field(default_factory=list)
+    evicted: list[CacheEntry] = field(default_factory=list)
+    named: bool = False
+    error: BaseException | None = None
+    done: bool = False
+
+
+class Arrivals:
+    """Those that wait for the writer's place; whoever has it takes all of them along."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[Adding] = []
+
+    def join(self, adding: Adding) -> None:
+        """Wait with the others."""
+        with self._lock:
+            self._waiting.append(adding)
+
+    def leave(self, adding: Adding) -> bool:
+        """Wait no longer; False when somebody took it along already."""
+        with self._lock:
+            if adding not in self._waiting:
+                return False
+            self._waiting.remove(adding)
+            return True
+
+    def take(self) -> list[Adding]:
+        """All that wait, in the order in which they came."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+            return waiting
