@@ -91,8 +91,8 @@ class ImageFile(os.PathLike[str]):
         path: Where it is.
         data: All of its bytes, if they were read: they are what is decoded and stored, whatever the file
             holds by then. None: it is read when it is needed.
-        link: Whether a cache on the same disk is to take a second name of the file (a hard link), not a copy.
-        whole: Whether all pixels were decoded from ``data`` without an error: a cache then need not see to it.
+        link: Whether a cache on the same disk is to give it a second name (a hard link), not to copy it.
+        whole: Whether all pixels were decoded from ``data`` without an error: nobody need see to that again.
     """
 
     path: str
