@@ -1,4 +1,4 @@
-"""What the system tells of files in folders, by watchdog; and a look every few seconds, where it tells nothing."""
+"""What the system tells of files in folders. Only this module imports watchdog."""
 
 from __future__ import annotations
 

@@ -10,29 +10,10 @@ from reverie.errors import InputError
 
 __all__ = ["SUFFIXES", "Folders"]
 
-SUFFIXES = frozenset(
-    [
-        ".apng",
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jpeg",
-        ".jpg",
-        ".pbm",
-        ".pgm",
-        ".png",
-        ".pnm",
-        ".ppm",
-        ".qoi",
-        ".tga",
-        ".tif",
-        ".tiff",
-        ".webp",
-    ]
-)
+SUFFIXES = frozenset((
+    ".apng", ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm",
+    ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp",
+))  # fmt: skip
 """Endings of picture files, in small letters. Downloads that are not complete have others."""
 
 
@@ -40,8 +21,8 @@ class Folders:
     """Folders with all that is below them.
 
     Passed over are hidden files and folders (their names begin with a dot), files without the ending of
-    a picture, and the cache itself where it lies below one. A link to a file is followed, one to a folder only
-    where it was named.
+    a picture, and the cache itself where it lies below one. A link to a file is followed, one to a folder
+    only where it was named.
 
     Args:
         folders: Their paths; one that lies below another counts once.
@@ -104,8 +85,8 @@ class Folders:
             elif _is_picture(entry.name) and entry.is_file():
                 yield Path(entry.path)
 
-    def take(self, path: Path) -> bool:
-        """Whether a file or folder of this path, which need not be there, lies where pictures are looked for."""
+    def cover(self, path: Path) -> bool:
+        """Whether a path, which need not be there, lies where pictures are looked for."""
         for root in self.roots:
             if path.is_relative_to(root):
                 parts = path.relative_to(root).parts

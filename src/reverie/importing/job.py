@@ -175,9 +175,9 @@ class Importing:
         count, size = len(sizes), sum(sizes.values())
         if not self._has_room(count, size):
             raise CacheFullError(
-                f"the folders hold {count:,} pictures ({size:,} bytes) that are new to the cache, and they do "
-                f"not all fit: {self._limits()}. Others would be evicted for them, and then the first of "
-                "themselves. Raise the limit, or allow that (--evict, evict=True). Nothing was changed"
+                f"{count:,} pictures ({size:,} bytes) are new to the cache, and they do not all fit: "
+                f"{self._limits()}. Others would be evicted for them, and then the first of themselves. Raise "
+                "the limit, or allow that (--evict, evict=True). Nothing was changed"
             )
 
     def _has_room(self, count: int, size: int) -> bool:
@@ -265,8 +265,8 @@ class Importing:
         sizes = [len(file_bytes(picture.file)) for picture in batch]
         if not self._evict and not self._has_room(len(batch), sum(sizes)):
             raise CacheFullError(
-                f"no more pictures are imported: {self._limits()}, and the next would evict others. Raise the "
-                "limit, or allow that (--evict, evict=True). What is in the cache stays"
+                f"no more pictures are imported: {self._limits()}, and the next would evict others. Raise "
+                "the limit, or allow that (--evict, evict=True). What was imported stays"
             )
         try:
             self._cache.add_many([self._entry(picture) for picture in batch])

@@ -133,7 +133,7 @@ class Watching:
 
     def _hear(self, heard: dict[Path, bool]) -> None:
         for path, complete in heard.items():
-            if not self._job.folders.take(path):
+            if not self._job.folders.cover(path):
                 continue
             if path.is_dir():
                 for picture in self._job.folders.below(path):
