@@ -99,7 +99,7 @@ class Import:
         Raises:
             ReverieError: The folders, the encoder or the cache cannot be used, or the disk refused.
         """
-        Folders(self._folders, self._place.path)  # what cannot be is an error before a cache is made
+        self._check_folders()
         if self._matcher is not None:
             with downloads():
                 self._matcher.load()
@@ -112,11 +112,18 @@ class Import:
             interrupted = self._work(job)
         return self._told(job.report, interrupted)
 
+    def _check_folders(self) -> None:
+        """What cannot be is an error before a cache is made."""
+        found = Folders(self._folders, self._place.path)
+        if not self._watch and next(found.pictures(), None) is None and not found.closed:
+            names = ", ".join(near(root) for root in found.roots)
+            raise InputError(f"there are no pictures below {names} (hidden files are passed over)")
+
     def _warn_of_json(self, cache: CacheManager) -> None:
         if cache.index_kind == "json" and len(cache) > _JSON_UP_TO:
             note(
-                f"this cache keeps {len(cache):,} entries in a JSON file, which every batch writes anew; what "
-                f"makes this faster: reverie cache convert --to sqlite{self._place.option()}"
+                f"this cache keeps {len(cache):,} entries in a JSON file, which every batch writes anew. "
+                f"Faster, once and for all: reverie cache convert --to sqlite{self._place.option()}"
             )
 
     def _work(self, job: Importing) -> bool:
@@ -150,28 +157,25 @@ class Import:
         return self._code(report)
 
     def _code(self, report: ImportReport) -> int:
-        if not report.total and not self._watch:
-            complain(f"no pictures below {', '.join(self._folders)}: are they hidden, or in other folders?")
-            return OURS
         useless = report.failures and not report.imported and not report.known
         return OURS if useless or (self._strict and report.failures) else 0
 
 
 def summary(report: ImportReport, place: Place) -> str:
     """What came out, as a sentence."""
-    figures = [size(report.byte_size)]
-    if report.rate is not None:
-        figures.append(f"{report.rate:.0f} a second")
-    parts = [f"{report.imported:,} imported" + (f" ({', '.join(figures)})" if report.imported else "")]
+    parts = [f"{report.imported:,} imported"]
     if report.known:
         parts.append(f"{report.known:,} already there")
     if report.failures:
         parts.append(f"{len(report.failures):,} not usable")
-    if report.evicted:
-        parts.append(f"{report.evicted:,} evicted")
     if report.left:
         parts.append(f"{report.left:,} left")
-    return f"{', '.join(parts)} of {count(report.total, 'picture')}: {near(place.path)}"
+    pictures = f"{', '.join(parts)} of {count(report.total, 'picture')}, into {near(place.path)}"
+    if report.evicted:
+        pictures += f", {report.evicted:,} others evicted"
+    if report.rate is None:
+        return pictures
+    return f"{pictures} ({size(report.byte_size)}, {report.seconds:.1f} s, {report.rate:.0f} a second)"
 
 
 def result(report: ImportReport, place: Place) -> dict[str, Any]:

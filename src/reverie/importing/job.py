@@ -110,7 +110,7 @@ class Importing:
             self._total,
             self._imported,
             self._known,
-            dict(self._failures),
+            dict(sorted(self._failures.copy().items())),
             self._bytes,
             self._evicted,
             self._finished,
@@ -176,8 +176,8 @@ class Importing:
         if not self._has_room(count, size):
             raise CacheFullError(
                 f"{count:,} pictures ({size:,} bytes) are new to the cache, and they do not all fit: "
-                f"{self._limits()}. Others would be evicted for them, and then the first of themselves. Raise "
-                "the limit, or allow that (--evict, evict=True). Nothing was changed"
+                f"{self._limits()}. Others would be evicted for them, and then the first of themselves. "
+                "Raise the limit, or allow that (--evict, evict=True). Nothing was changed"
             )
 
     def _has_room(self, count: int, size: int) -> bool:
