@@ -36,7 +36,7 @@ def commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterator[t
 def test_the_tree_has_the_documented_nouns() -> None:
     """Every command of the contract is there."""
     root = {"", "dream", "replay", "study", "report", "parts", "cache", "models"}
-    cache = "add list show similar search tag random pin unpin remove clear check convert reindex path stats"
+    cache = "add import list show similar search tag random pin unpin remove clear check convert reindex path stats"
     models = "list pull path remove engines quantise"
     nouns = {f"cache {noun}" for noun in cache.split()} | {f"models {noun}" for noun in models.split()}
     assert {" ".join(path) for path in commands()} == root | nouns
