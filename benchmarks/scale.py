@@ -9,6 +9,8 @@ the recall. Ours is `reverie.search` on a snapshot of rows, the ids of the five 
 from __future__ import annotations
 
 import argparse
+import sys
+import time
 from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
@@ -18,12 +20,23 @@ import numpy as np
 
 from measure import Bar, Row, header, interleave, show
 from reverie.search.exact import ExactSearch
+from reverie.search.hnsw import HnswSearch
 from reverie.vectors import VectorRows, Vectors, normalise
-from search_peers import PEERS
+from search_peers import GRAPHS, PEERS
 
 DIMENSIONS = 512
 K = 5
-BARS = {10_000: Bar(faster=4), 100_000: Bar(faster=4)}
+BARS = {
+    ("exact", 10_000): Bar(faster=4),
+    ("exact", 100_000): Bar(faster=4),
+    ("exact", 1_000_000): Bar(at_most=80e-3),
+    ("hnsw", 100_000): Bar(at_most=0.5e-3),
+    ("hnsw", 1_000_000): Bar(at_most=1.5e-3),
+}
+GRAPHS_FROM = 100_000  # vectors
+SLOW_PEERS_UP_TO = 100_000
+
+OURS = ("exact", "hnsw")
 
 Search: TypeAlias = Callable[[Any], list[int]]
 
@@ -55,6 +68,17 @@ def exact(rows: Vectors) -> Search:
     return lambda target: [given.ids[place] for place in searcher.search(given, target, K).places.tolist()]
 
 
+def graph(rows: Vectors) -> Search:
+    """Ours, approximate, with all rows in the graph; its making is printed."""
+    searcher = HnswSearch(threads=2)
+    given = VectorRows.of(range(len(rows)), rows)
+    start = time.perf_counter()
+    searcher.prepare(given)
+    searcher.wait()
+    print(f"  hnsw: {len(rows):,} vectors taken in in {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    return lambda target: [given.ids[place] for place in searcher.search(given, target, K).places.tolist()]
+
+
 def recall(search: Search, rows: Vectors, wanted: Vectors) -> float:
     """Share of the true five that a search finds."""
     true = np.argpartition(-(rows @ wanted.T), K, axis=0)[:K]
@@ -72,7 +96,13 @@ def compare(count: int, rounds: int, calls: int) -> list[Row]:
     rows = clustered(count)
     wanted = targets(rows)
     searches: dict[str, Search] = {"exact": exact(rows)}
-    for name, make in PEERS.items():
+    peers = dict(PEERS)
+    if count >= GRAPHS_FROM:
+        searches["hnsw"] = graph(rows)
+        peers.update(GRAPHS)
+    if count > SLOW_PEERS_UP_TO:
+        peers = {name: peers[name] for name in ("numpy", "faiss bf16", "usearch", "faiss hnsw")}
+    for name, make in peers.items():
         try:
             searches[name] = make(rows, K)
         except ImportError as error:
@@ -84,10 +114,10 @@ def compare(count: int, rounds: int, calls: int) -> list[Row]:
     )
     return [
         Row(
-            f"search {count:,}: {name}" + ("" if name == "exact" else f" (peer, recall {shares[name]:.3f})"),
+            f"search {count:,}: {name} ({'' if name in OURS else 'peer, '}recall {shares[name]:.3f})",
             timing,
             taken["numpy"],
-            BARS.get(count) if name == "exact" else None,
+            BARS.get((name, count)),
         )
         for name, timing in taken.items()
     ]

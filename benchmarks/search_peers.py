@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -43,5 +46,91 @@ def faiss_bf16(rows: Any, k: int) -> Callable[[Any], list[int]]:
     return lambda target: index.search(target[None], k)[1][0].tolist()
 
 
-PEERS: dict[str, Make] = {"numpy": numpy_product, "faiss flat": faiss_flat, "faiss bf16": faiss_bf16}
-"""By name; one that is not installed raises ImportError."""
+def sqlite_vec(rows: Any, k: int) -> Callable[[Any], list[int]]:
+    """sqlite-vec's comparison of everything, in a database in memory."""
+    import apsw  # many Pythons come without SQLite's way of loading extensions
+    import sqlite_vec as extension
+
+    database = apsw.Connection(":memory:")
+    database.enable_load_extension(True)
+    database.load_extension(extension.loadable_path())
+    database.execute(
+        f"CREATE VIRTUAL TABLE vectors USING vec0(embedding float[{rows.shape[1]}] distance_metric=cosine)"
+    )
+    values = ((at, row.tobytes()) for at, row in enumerate(rows))
+    database.executemany("INSERT INTO vectors (rowid, embedding) VALUES (?, ?)", values)
+    query = "SELECT rowid FROM vectors WHERE embedding MATCH ? AND k = ? ORDER BY distance"
+    return lambda target: [row[0] for row in database.execute(query, (target.tobytes(), k))]
+
+
+def qdrant_local(rows: Any, k: int) -> Callable[[Any], list[int]]:
+    """qdrant-client without a server."""
+    from qdrant_client import QdrantClient, models
+
+    client = QdrantClient(":memory:")
+    size = models.VectorParams(size=rows.shape[1], distance=models.Distance.COSINE)
+    client.create_collection("rows", vectors_config=size)
+    client.upload_collection("rows", vectors=rows, ids=range(len(rows)))
+    return lambda target: [each.id for each in client.query_points("rows", query=target, limit=k).points]
+
+
+def usearch_f16(rows: Any, k: int) -> Callable[[Any], list[int]]:
+    """The graph of usearch with its defaults, in two bytes a number."""
+    from usearch.index import Index
+
+    index = Index(ndim=rows.shape[1], metric="cos", dtype="f16")
+    index.add(np.arange(len(rows)), rows)
+    return lambda target: index.search(target, k).keys.tolist()
+
+
+def faiss_hnsw(rows: Any, k: int) -> Callable[[Any], list[int]]:
+    """faiss-cpu's graph, looked through far enough for a recall like ours."""
+    import faiss
+
+    index = faiss.IndexHNSWFlat(rows.shape[1], 16, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = 96
+    index.add(rows)
+    index.hnsw.efSearch = 64
+    return lambda target: index.search(target[None], k)[1][0].tolist()
+
+
+def chroma(rows: Any, k: int) -> Callable[[Any], list[int]]:
+    """A collection of chromadb in memory."""
+    import chromadb
+
+    client = chromadb.EphemeralClient()
+    made = client.create_collection(f"rows{len(rows)}", metadata={"hnsw:space": "cosine"})
+    for start in range(0, len(rows), 5000):
+        part = rows[start : start + 5000]
+        made.add(ids=[str(start + at) for at in range(len(part))], embeddings=part)
+    return lambda target: [int(each) for each in made.query(target[None], n_results=k, include=[])["ids"][0]]
+
+
+def lance(rows: Any, k: int) -> Callable[[Any], list[int]]:
+    """Everything compared by lancedb, in a folder."""
+    import lancedb
+
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    data = [{"at": at, "vector": row} for at, row in enumerate(rows)]
+    table = lancedb.connect(folder).create_table("rows", data=data)
+
+    def search(target: Any) -> list[int]:
+        found = table.search(target).distance_type("cosine").select(["at"]).limit(k).to_arrow()
+        return found["at"].to_pylist()
+
+    return search
+
+
+PEERS: dict[str, Make] = {
+    "numpy": numpy_product,
+    "faiss flat": faiss_flat,
+    "faiss bf16": faiss_bf16,
+    "sqlite-vec": sqlite_vec,
+    "lancedb": lance,
+    "qdrant local": qdrant_local,
+}
+"""Those that compare everything, by name; one that is not installed raises ImportError."""
+
+GRAPHS: dict[str, Make] = {"faiss hnsw": faiss_hnsw, "usearch": usearch_f16, "chromadb": chroma}
+"""Those that search a graph."""

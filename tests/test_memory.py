@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reverie import CacheManager, ImageMemory
+from reverie import CacheManager, ImageMemory, Where
 from reverie.admission import AdmissionRate, MaximumSimilarity
 from reverie.errors import (
     CacheClosedError,
@@ -284,6 +284,35 @@ def test_recall_takes_k_and_a_threshold(memory):
     assert memory.recall(flat(0), k=0) == []
     with pytest.raises(InputError, match="top_k"):
         memory.recall(flat(0), k=-1)
+
+
+def test_recall_among_entries_that_fulfil_conditions(tmp_path):
+    """The most similar of those, however many others are nearer; pins and other changes count at once."""
+    with ImageMemory(tmp_path / "memory", max_size=None) as memory:
+        frames = [picture_near(seed) for seed in range(12)]
+        ids = [
+            memory.remember(frame, "a fox" if seed % 4 == 3 else "the sea", {"steps": seed % 3}).cache_id
+            for seed, frame in enumerate(frames)
+        ]
+        ranked = [entry.cache_id for entry, _ in memory.recall(frames[0], k=None)]
+        foxes = [cache_id for cache_id in ranked if cache_id in (ids[3], ids[7], ids[11])]
+        found = memory.recall(frames[0], k=2, where=Where("fox"))
+        assert [entry.cache_id for entry, _ in found] == foxes[:2] != ranked[:2]
+        found = memory.recall(frames[0], k=None, where=Where("fox", params={"steps": 2}))
+        assert [entry.cache_id for entry, _ in found] == [ids[11]]
+        assert memory.recall(frames[0], where=Where("whale")) == []
+        memory.cache.pin(ids[5])
+        assert [entry.cache_id for entry, _ in memory.recall(frames[0], where=Where(pinned=True))] == [ids[5]]
+        memory.cache.remove(ids[5])
+        assert memory.recall(frames[0], where=Where(pinned=True)) == []
+        assert len(memory.recall(frames[0], k=None, where=Where())) == 11
+
+
+def picture_near(seed):
+    """Pictures that are less and less like the first."""
+    frame = np.full((64, 64, 3), 90, dtype=np.uint8)
+    frame[: 5 * seed] = (200, 40, 30)
+    return frame
 
 
 def test_recall_from_an_empty_memory(memory):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from reverie._version import __version__
 
 if TYPE_CHECKING:
+    from reverie.cache.adding import NewEntry
     from reverie.cache.aesthetic_matcher import AestheticMatcher
     from reverie.cache.manager import CacheManager
     from reverie.entry import CacheEntry
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from reverie.loop.injector import Injector
     from reverie.loop.observed import Injection
     from reverie.memory import ImageMemory
+    from reverie.query import Where
 
 __all__ = [
     "AestheticMatcher",
@@ -28,7 +30,9 @@ __all__ = [
     "ImageMemory",
     "Injection",
     "Injector",
+    "NewEntry",
     "ReverieError",
+    "Where",
     "__version__",
 ]
 
@@ -40,7 +44,9 @@ _HOMES = {
     "ImageMemory": "reverie.memory",
     "Injection": "reverie.loop.observed",
     "Injector": "reverie.loop.injector",
+    "NewEntry": "reverie.cache.adding",
     "ReverieError": "reverie.errors",
+    "Where": "reverie.query",
 }
 
 

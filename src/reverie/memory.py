@@ -20,6 +20,7 @@ from reverie.entry import CacheEntry
 from reverie.errors import InputError, ReverieError
 from reverie.pixels import ImageLike, Pixels, pixels_from_bytes
 from reverie.protocols import Encoder, Searcher
+from reverie.query import Where
 from reverie.reindex import Reindexing, ReindexReport
 from reverie.vectors import Embedding, EmbeddingSet, as_embedding
 
@@ -58,7 +59,9 @@ class ImageMemory:
         encoder: A registered name, an `Encoder`, or an `AestheticMatcher` made with options of its own.
         seed: Makes random choices repeatable.
         admission: Which frames are stored, such as `reverie.admission.MaximumSimilarity`; None stores all.
-        search: What finds memories: a registered name (``exact``: always the true answer) or a `Searcher`.
+        search: What finds memories: a registered name or a `Searcher`, which is then not closed here.
+            ``exact``: always the true answer; ``hnsw``: nearly always, fast among millions; ``auto``: exact
+            up to 100,000 memories, ``hnsw`` above where it is installed.
         **options: Further arguments of `CacheManager`: ``eviction``, ``index``, ``max_bytes``...
 
     Attributes:
@@ -70,6 +73,7 @@ class ImageMemory:
     Raises:
         InputError: Options of a new cache together with an open one.
         UnknownNameError: No encoder or search of that name.
+        MissingDependencyError: The encoder or search is not installed.
 
         And what `CacheManager` raises.
     """
@@ -82,7 +86,7 @@ class ImageMemory:
         seed: int | None = None,
         *,
         admission: Admission | None = None,
-        search: str | Searcher = "exact",
+        search: str | Searcher = "auto",
         **options: Any,
     ) -> None:
         if not isinstance(encoder, AestheticMatcher):
@@ -91,7 +95,8 @@ class ImageMemory:
         self._seed = seed
         self._reindexing: Reindexing | None = None
         self.admission = admission
-        self.searcher: Searcher = registry.create("searchers", search) if isinstance(search, str) else search
+        if isinstance(search, str):
+            registry.load("searchers", search)  # refused before a cache is opened
         self._judging = threading.Lock()
         if isinstance(cache, CacheManager):
             if options:
@@ -99,6 +104,12 @@ class ImageMemory:
             self.cache, self._owns_cache = cache, False
         else:
             self.cache, self._owns_cache = CacheManager(cache, max_size, seed=seed, **options), True
+        self._owns_searcher = isinstance(search, str)
+        self.searcher: Searcher = (
+            registry.create("searchers", search, folder=self.cache.metadata_dir / "search")
+            if isinstance(search, str)
+            else search
+        )
         self._adding = threading.local()  # the cache tells of evictions in the thread that adds
         self.cache.on_evicted.append(self._note_evicted)
 
@@ -162,7 +173,12 @@ class ImageMemory:
         return as_embedding(embedding, encoder=encoder.name, dimensions=encoder.dimensions)
 
     def recall(
-        self, image_or_text: ImageLike | Embedding, k: int | None = 5, threshold: Threshold = None
+        self,
+        image_or_text: ImageLike | Embedding,
+        k: int | None = 5,
+        threshold: Threshold = None,
+        *,
+        where: Where | None = None,
     ) -> list[tuple[CacheEntry, float]]:
         """The entries most like an image, a vector or a text, high to low; counts as a use.
 
@@ -172,6 +188,8 @@ class ImageMemory:
             k: How many at most; None takes all.
             threshold: Lowest cosine that counts, or a percentile of this memory's own pairs such as
                 ``"p90"`` (see `AestheticMatcher.find_similar`); None takes all.
+            where: Conditions on the entries, such as ``Where("fox", params={"steps": 4})``: the ``k`` are
+                the most similar of those.
 
         Raises:
             ImageError: The image cannot be used.
@@ -184,7 +202,8 @@ class ImageMemory:
             lowest = SimilarityScale.of(self.embeddings()).cosine(lowest.value)
         check_cut(lowest, k)
         rows = self.cache.vector_rows(self.matcher.encoder.name)
-        found = self.searcher.search(rows, as_target(target, rows), k, threshold=lowest)
+        among = self.cache.among(rows, where) if where else None
+        found = self.searcher.search(rows, as_target(target, rows), k, threshold=lowest, among=among)
         entries = [
             (self.cache.get(rows.ids[place]), score)
             for place, score in zip(found.places.tolist(), found.scores.tolist(), strict=True)
@@ -254,13 +273,15 @@ class ImageMemory:
         return len(self.cache)
 
     def close(self) -> None:
-        """Stop a reindexing, and close the cache unless it was handed in open; calling it twice is fine."""
+        """Stop a reindexing, and close what was not handed in open; calling it twice is fine."""
         if self._reindexing is not None:
             self._reindexing.stop()
             with contextlib.suppress(ReverieError):  # for the one who calls wait()
                 self._reindexing.wait()
         if self._note_evicted in self.cache.on_evicted:
             self.cache.on_evicted.remove(self._note_evicted)
+        if self._owns_searcher:
+            self.searcher.close()
         if self._owns_cache:
             self.cache.close()
 

@@ -33,6 +33,8 @@ class _Part:
 
 _CLIP = 'install it with pip install "reverie[clip]". encoder="descriptor" works now, without any download'
 
+_HNSW = 'install it with pip install "reverie[hnsw]". search="exact" works now, and is always true'
+
 
 def _model(name: str, kind: str = "ClipEncoder") -> _Part:
     return _Part(f"reverie.encoders.clip:{kind}", _CLIP, {"model": name}, variants=True)
@@ -77,7 +79,9 @@ _BUILT_IN: dict[str, dict[str, _Part]] = {
         "wander": _preset("wander"),
     },
     "searchers": {
+        "auto": _Part("reverie.search.automatic:AutomaticSearch"),
         "exact": _Part("reverie.search.exact:ExactSearch"),
+        "hnsw": _Part("reverie.search.hnsw:HnswSearch", _HNSW),
     },
 }
 

@@ -23,6 +23,7 @@ from reverie.errors import StorageError
 __all__ = [
     "PARTIAL_PREFIX",
     "content_hash",
+    "file_hash",
     "file_identity",
     "flush_file",
     "flush_files",
@@ -40,6 +41,7 @@ PARTIAL_PREFIX = ".partial-"
 """Files of this name are unfinished writes; nothing ever reads them."""
 
 _COUNTER = itertools.count()
+_HASHED_AT_ONCE = 2**20
 _WAITERS = 8  # threads that wait for the disk
 _POOLS: dict[int, ThreadPoolExecutor] = {}  # of this process, by its number
 
@@ -87,6 +89,15 @@ def content_hash(data: bytes) -> str:
     the time of a whole durable add.
     """
     return xxhash.xxh3_128_hexdigest(data)
+
+
+def file_hash(path: Path) -> str:
+    """The `content_hash` of a file of any size; raises OSError as the system reports it."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(_HASHED_AT_ONCE):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def partial_name() -> str:

@@ -119,6 +119,13 @@ class VectorRows:
     def __len__(self) -> int:
         return len(self.matrix)
 
+    def findable(self, among: NDArray[np.bool_] | None = None) -> NDArray[np.bool_] | None:
+        """``(n,)`` whether each row is alive, and ``among`` those that may be found; None: all of them."""
+        alive = None if self.count == len(self) else self.alive
+        if among is None or alive is None:
+            return alive if among is None else among
+        return among & alive
+
 
 def _stamp(vector: NDArray[np.float32], encoder: str | None) -> Embedding:
     vector.setflags(write=False)

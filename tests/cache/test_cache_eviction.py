@@ -189,7 +189,8 @@ def test_an_add_that_fails_is_not_counted(
             fill(cache, [2], first=30)
     with pytest.raises(ImageError):
         cache.add(np.zeros((3, 3), np.uint8), "", {}, around(3, 31))
-    ranking = cache._evictions.ranking(cache._index, {}, ())
+    with cache._writing() as write:
+        ranking = list(cache._evictions.ranking(write, ()))
     assert sorted(brief.cache_id for brief in ranking) == cache.ids()
     for each in (cache, twin):
         fill(each, [5], first=40)

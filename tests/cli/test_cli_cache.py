@@ -355,6 +355,8 @@ def test_stats_json(filled: Path, reverie: Run) -> None:
     assert (encoder["name"], encoder["entries"], encoder["dimensions"]) == ("descriptor-v1", 2, 512)
     assert encoder["mean_pairwise"] == pytest.approx(mean_pairwise(matrix))
     assert encoder["effective_images"] == pytest.approx(vendi(matrix))
+    assert (encoder["search"], encoder["recall"]) == ("exact", 1.0)
+    assert encoder["search_reason"] == "2 vectors: approximate search begins above 100,000"
 
 
 def test_stats_for_people(filled: Path, reverie: Run) -> None:
@@ -364,6 +366,26 @@ def test_stats_for_people(filled: Path, reverie: Run) -> None:
     assert lines["index"] == "json, cache/metadata/cache_index.json"
     assert lines["encoder"] == "descriptor-v1, 512 numbers"
     assert lines["effective"].endswith("images, of 2 at most")
+    assert lines["search"].startswith("exact (2 vectors")
+
+
+def test_stats_measure_an_approximate_search(
+    filled: Path, reverie: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What share of the true answer it finds stands beside it, and why it is in use."""
+    from reverie.search.automatic import AutomaticSearch
+    from reverie.search.hnsw import HnswSearch
+
+    monkeypatch.setattr("reverie.search.automatic._ABOVE", 1)
+    made = AutomaticSearch.__init__
+    monkeypatch.setattr(AutomaticSearch, "__init__", lambda self, **options: made(self, above=1, **options))
+    monkeypatch.setattr(HnswSearch, "prepare", lambda *_: True)
+    (encoder,) = json.loads(reverie("cache", "stats", "--json").stdout)["encoders"]
+    assert (encoder["search"], encoder["recall"]) == ("hnsw", 1.0)
+    assert encoder["search_reason"] == "2 vectors: more than 1"
+    assert "hnsw, finds 100.0% of the true five (2 vectors: more than 1)" in " ".join(
+        reverie("cache", "stats").stdout.split()
+    )
 
 
 def test_stats_keeps_encoders_apart(own_folder: Path, unit: Callable[..., Any], reverie: Run) -> None:

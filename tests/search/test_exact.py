@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,3 +133,20 @@ def test_a_fork_searches_with_threads_of_its_own() -> None:
     with os.fdopen(reader, "rb") as answer:
         assert answer.read() == b"same"
     assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_many_rows_are_turned_into_bytes_at_their_second_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that searches once does not wait for what only a second search would be faster by."""
+    monkeypatch.setattr("reverie.search.exact._MANY", 2000)
+    rows = VectorRows.of(range(3000), clustered(3000, 48, 1))
+    searcher = ExactSearch()
+    answers = []
+    for bytes_there in (0, 3000, 3000):
+        answers.append(searcher.search(rows, rows.matrix[5], 4))
+        assert len(searcher._mirror) == bytes_there
+    grown = VectorRows.of(range(4000), clustered(4000, 48, 1))
+    searcher.search(replace(grown, origin=rows.origin), rows.matrix[5], 4)
+    assert len(searcher._mirror) == 4000
+    for each in answers[1:]:
+        assert each.places.tolist() == answers[0].places.tolist()
+        assert each.scores.tobytes() == answers[0].scores.tobytes()

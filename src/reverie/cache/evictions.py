@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from reverie import registry
+from reverie.cache.write import Write
 from reverie.entry import Record
-from reverie.protocols import Brief, Catalogue, EvictionPolicy, IndexBackend, Order
+from reverie.protocols import Brief, EvictionPolicy, IndexBackend, Order
 from reverie.vectors import Embedding
 
 __all__ = ["Evictions", "brief_of"]
@@ -93,42 +94,45 @@ class Evictions:
         if self._told:
             self._policy.touch(cache_id, used_ns)
 
-    def consider(self, record: Record, uses: Mapping[str, int]) -> None:
+    def consider(self, record: Record, write: Write) -> None:
         """Let a policy that compares entries see one that is about to be added."""
         if self._order is None:
-            self._tell(uses)
-            self._ahead = True
+            self._tell(write)
             if self._policy.needs_vectors:
-                self.insert(brief_of(record), record.embedding)
+                self.expect(record)
 
-    def ranking(
-        self, catalogue: Catalogue, uses: Mapping[str, int], skip: Collection[str]
-    ) -> Iterator[Brief]:
+    def expect(self, record: Record) -> None:
+        """An entry is put, though not yet committed."""
+        self._ahead = True
+        self.insert(brief_of(record), record.embedding)
+
+    def ranking(self, write: Write, skip: Collection[str]) -> Iterator[Brief]:
         """The entries that may be evicted, the first to go first, without those of ``skip``.
 
         Args:
-            catalogue: The index as a write has it.
-            uses: Last uses that the index may not hold yet.
+            write: What goes on; what it added and removed counts.
             skip: Ids that are not to be named, though they count.
         """
         if self._order is not None:
-            yield from (brief for brief in catalogue.ordered(self._order) if brief.cache_id not in skip)
+            yield from (brief for brief in write.index.ordered(self._order) if brief.cache_id not in skip)
             return
-        self._tell(uses)
+        self._tell(write)
         for cache_id in self._policy.ranking(skip):
-            yield from catalogue.find([cache_id])
+            yield from write.index.find([cache_id])
 
-    def _tell(self, uses: Mapping[str, int]) -> None:
+    def _tell(self, write: Write) -> None:
+        """Tell the policy what there is, as the write has it."""
         if self._told:
             return
-        self._told = True
+        self._told = self._ahead = True
         vectors: dict[str, Embedding] = {}
         if self._policy.needs_vectors:
             vectors = {brief.cache_id: vector for brief, vector in self._index.vectors()}
-        for brief in self._index.briefs():
+            vectors.update(
+                {each.cache_id: each.embedding for each in write.added if each.embedding is not None}
+            )
+        for brief in write.index.briefs():
             self.insert(brief, vectors.get(brief.cache_id))
-        for cache_id, used_ns in uses.items():
-            self._policy.touch(cache_id, used_ns)
 
 
 def brief_of(record: Record) -> Brief:

@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
@@ -40,7 +41,7 @@ from reverie.errors import (
     StorageError,
     UnsafePathError,
 )
-from reverie.protocols import Brief, Changes, IndexWriter, Order
+from reverie.protocols import Brief, Changes, IndexWriter, Mark, Order
 from reverie.query import Where
 from reverie.storage import flush_file, replace_file, storage_error, sync_folder
 from reverie.vectors import Embedding
@@ -118,6 +119,14 @@ class JsonIndex:
         except OSError as exc:
             raise storage_error(f"look for {self.path}", exc) from exc
         return self._seen != (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
+    def mark(self) -> Mark | None:
+        """None: the file has no log of its changes."""
+        return None
+
+    def since(self, mark: Mark) -> Changes:  # noqa: ARG002 - there are no marks
+        """That anything may have changed."""
+        return Changes(True)
 
     def count(self) -> int:
         """How many entries there are, as last polled."""
@@ -391,6 +400,9 @@ class JsonIndex:
             raise UnsafePathError(f"{self.path}: {exc}. {self._way_out()}") from exc
         except IndexCorruptError as exc:
             raise self._corrupt(str(exc)) from exc
+        # The number of an id of ours: it stays the same when another program writes the file.
+        number = max(state.last_number() + 1, cache_number(record.cache_id))
+        record = replace(record, number=number)
         if record.cache_id in state.records:
             raise self._corrupt(f"two entries have the id {record.cache_id!r}")
         state.put(record)
@@ -400,7 +412,7 @@ class JsonIndex:
         if not isinstance(stored, int) or isinstance(stored, bool) or not 0 < stored < _HIGHEST_NUMBER:
             stored = self._stored_counter()
         highest = max((cache_number(cache_id) for cache_id in state.records), default=0)
-        return max(stored, highest + 1, len(state.records) + 1)
+        return max(stored, highest + 1, state.last_number() + 1)
 
     def _corrupt(self, what: str) -> IndexCorruptError:
         return IndexCorruptError(f"{self.path}: {what}. {self._way_out()}")

@@ -126,6 +126,10 @@ class JsonState:
         self.number += 1
         return number
 
+    def last_number(self) -> int:
+        """The highest number of an entry; 0 without any."""
+        return next(reversed(self.records.values())).number if self.records else 0
+
     def retire(self) -> None:
         """Another index takes this one's place."""
         self.retired = True

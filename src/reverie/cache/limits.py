@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from reverie.cache.evictions import Evictions
-from reverie.cache.mirror import Write
+from reverie.cache.write import Write
 from reverie.entry import Record
 from reverie.errors import CacheFullError
 from reverie.protocols import Brief, Catalogue
@@ -59,7 +59,7 @@ class Limits:
         if over <= 0 and heavy <= 0:
             return []
         if adding is not None:
-            evictions.consider(adding, write.uses)
+            evictions.consider(adding, write)
         found: list[str] = []
         ranking = self._ranking(write, evictions, adding)
         while (over > 0 or heavy > 0) and len(found) != limit:  # one by one: only the first is cheap
@@ -79,7 +79,7 @@ class Limits:
         kept = {*(brief.cache_id for brief in newest), *self.elite}
         skip = kept if adding is None else kept | {adding.cache_id}
         late = (brief for brief in sorted(write.index.find(sorted(kept))) if not brief.pinned)
-        return chain(evictions.ranking(write.index, write.uses, skip), late)
+        return chain(evictions.ranking(write, skip), late)
 
     def _full(self, adding: Record) -> str:
         if self.max_bytes is not None and adding.byte_size > self.max_bytes:

@@ -371,6 +371,7 @@ class CacheManager(Storing):
             finally:
                 with self._lock:
                     self._closed = True
+                    self._mirror.keep_vectors(last=True)
                     self._index.close()
 
     def __enter__(self) -> Self:

@@ -5,82 +5,27 @@ Nothing is read before it is needed, so opening a cache takes as long with a mil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
 from reverie.cache.evictions import Evictions, brief_of
+from reverie.cache.shelves import Shelves
 from reverie.cache.vector_table import VectorTable
+from reverie.cache.write import Write
 from reverie.entry import CacheEntry, Record
 from reverie.errors import IndexCorruptError
-from reverie.protocols import Changes, IndexBackend, IndexWriter
-from reverie.vectors import Embedding, EmbeddingSet, VectorRows
+from reverie.protocols import Changes, IndexBackend
+from reverie.vectors import EmbeddingSet, VectorRows
 
-__all__ = ["Listeners", "Mirror", "Write"]
+__all__ = ["Mirror"]
 
 _KEPT_RECORDS = 8192
+_READ_AT_ONCE = 2048  # records read in one go: fewer than are kept
 _LISTED = 1024  # entries: up to here a random one is drawn from the list of all
 _DRAWS = 2000  # numbers drawn before it is
-
-
-Listeners: TypeAlias = Sequence[Callable[[CacheEntry], None]]
-"""Functions that are called with an entry."""
-
-
-@dataclass(slots=True)
-class Write:
-    """What one write does, for the mirror to follow after its commit.
-
-    Attributes:
-        index: The writer.
-        uses: Last uses that it writes, by id.
-        seen: `Mirror.seen` when all that others wrote before was known.
-        added: The new records.
-        removed: Ids that it takes out.
-        pin: An id and whether it is pinned from now on.
-        embedded: Vectors that it replaces, by id; None takes one away.
-        trash: Image files that no entry has any more.
-    """
-
-    index: IndexWriter
-    uses: Mapping[str, int]
-    seen: int
-    added: list[Record] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    pin: tuple[str, bool] | None = None
-    embedded: Mapping[str, Embedding | None] = field(default_factory=dict)
-    trash: Sequence[str] = ()
-
-    def put(self, record: Record) -> None:
-        """Insert a record."""
-        self.index.put(record)
-        self.added.append(record)
-
-    def remove(self, cache_ids: Sequence[str]) -> None:
-        """Take records out."""
-        self.index.remove(cache_ids)
-        self.removed.extend(cache_ids)
-
-    def embed(self, vectors: Mapping[str, Embedding | None]) -> None:
-        """Replace the vectors of records that are there."""
-        for cache_id, vector in vectors.items():
-            self.index.embed(cache_id, vector)
-        self.embedded = vectors
-
-    @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """What is put and removed in the block is undone when it is left by an exception."""
-        added, removed = len(self.added), len(self.removed)
-        try:
-            with self.index.attempt():
-                yield
-        except BaseException:
-            del self.added[added:], self.removed[removed:]
-            raise
 
 
 @dataclass(slots=True)
@@ -109,6 +54,7 @@ class Mirror:
         self._index = index
         self._evictions = evictions
         self._images = images
+        self._shelves = Shelves(images.parent / "metadata" / "vectors")
         self.uses: dict[str, int] = {}
         self.seen = 0
         self._kept: dict[str, _Kept] = {}
@@ -177,6 +123,17 @@ class Mirror:
             else:
                 self._evictions.insert(brief)
 
+    def keep_vectors(self, *, last: bool = False) -> None:
+        """Keep what is new in the vectors of a large cache in files, once it is much.
+
+        Whoever calls holds the writer's place: all that was committed is known here.
+
+        Args:
+            last: Nothing more comes: keep also what is little, and wait for it.
+        """
+        if self._vectors is not None and not self._unread:
+            self._shelves.keep(self._index, self._vectors, last=last)
+
     def _forget(self, cache_ids: Iterable[str]) -> None:
         """These entries are gone; an unknown id is fine."""
         for cache_id in cache_ids:
@@ -241,19 +198,20 @@ class Mirror:
             ) from exc
 
     def entries(self, cache_ids: Sequence[str]) -> Iterator[CacheEntry]:
-        """Snapshots in the order asked, ids that are gone passed over; missing bodies are read in one go."""
-        missing = [cache_id for cache_id in cache_ids if cache_id not in self._kept]
-        for record in self._index.read(missing):
-            self._keep(record, limit=max(_KEPT_RECORDS, len(cache_ids)))
-        for cache_id in cache_ids:
-            if cache_id in self._kept:
-                entry = self.entry(cache_id)
-                if entry is not None:
-                    yield entry
+        """Snapshots in the order asked, ids that are gone passed over; bodies are read many at once."""
+        for start in range(0, len(cache_ids), _READ_AT_ONCE):
+            part = cache_ids[start : start + _READ_AT_ONCE]
+            for record in self._index.read([cache_id for cache_id in part if cache_id not in self._kept]):
+                self._keep(record)
+            for cache_id in part:
+                if cache_id in self._kept:
+                    entry = self.entry(cache_id)
+                    if entry is not None:
+                        yield entry
 
-    def _keep(self, record: Record, limit: int = _KEPT_RECORDS) -> _Kept:
-        if len(self._kept) >= limit:
-            self._kept.clear()
+    def _keep(self, record: Record) -> _Kept:
+        while len(self._kept) >= _KEPT_RECORDS:
+            del self._kept[next(iter(self._kept))]
         used_ns = max(record.used_ns, self.uses.get(record.cache_id, 0))
         kept = _Kept(record, self._images / record.image_name, used_ns)
         self._kept[record.cache_id] = kept
@@ -263,6 +221,10 @@ class Mirror:
         """All vectors of one encoder, oldest first: a snapshot that later changes do not touch."""
         return self._table().snapshot(encoder)
 
+    def spaces(self) -> list[tuple[str | None, int, int]]:
+        """Encoder, dimensions and number of the vectors of each."""
+        return self._table().spaces()
+
     def rows(self, encoder: str | None) -> VectorRows:
         """The same as a search takes them, in no time."""
         return self._table().rows(encoder)
@@ -270,10 +232,8 @@ class Mirror:
     def _table(self) -> VectorTable:
         """The vectors, those read that are not known yet."""
         if self._vectors is None:
-            self._vectors = VectorTable()
             self._unread = {}
-            for brief, vector in self._index.vectors():
-                self._vectors.put(brief.cache_id, vector, brief.number)
+            self._vectors = self._shelves.table(self._index, self._unread)
         if self._unread:
             unread, self._unread = self._unread, {}
             found = {

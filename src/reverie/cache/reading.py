@@ -101,6 +101,12 @@ class Reading(Session):
             self._look()
             return self._mirror.embeddings(encoder)
 
+    def encoders(self) -> list[tuple[str | None, int, int]]:
+        """Encoder (None: not known), dimensions and number of the vectors that there are."""
+        with self._lock:
+            self._look()
+            return self._mirror.spaces()
+
     def vector_rows(self, encoder: str | None = None) -> VectorRows:
         """The same vectors as a `Searcher` takes them; costs nothing, however many there are.
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from reverie import registry
 from reverie.cache.evictions import Evictions
-from reverie.cache.mirror import Mirror, Write
+from reverie.cache.mirror import Mirror
 from reverie.cache.settings import check_space
+from reverie.cache.write import Write
 from reverie.errors import CacheClosedError, EntryNotFoundError, InputError
 from reverie.protocols import Changes, IndexBackend
 from reverie.vectors import Embedding
@@ -198,6 +199,7 @@ class Session:
             with self._lock:
                 self._mirror.follow(write)
                 self._evictions.keep()
+                self._mirror.keep_vectors()
                 self._deleted = [name for name in self._deleted if name not in deleted]
 
 

@@ -27,13 +27,13 @@ import orjson
 from numpy.typing import NDArray
 
 from reverie.cache.sqlite_catalogue import SqliteCatalogue, batches
+from reverie.cache.sqlite_errors import SqliteErrors
 from reverie.cache.sqlite_schema import (
     APPLICATION_ID,
     BRIEF,
     EMPTY,
     MIGRATIONS,
     RECORD,
-    DamagedRowError,
     brief_of,
     define_functions,
     image_size,
@@ -44,13 +44,9 @@ from reverie.cache.sqlite_writer import SqliteWriter, next_number
 from reverie.entry import Record, highest_id
 from reverie.errors import (
     CacheClosedError,
-    CacheError,
     IndexCorruptError,
-    LockTimeoutError,
-    ReverieError,
-    StorageError,
 )
-from reverie.protocols import Brief, Changes, IndexWriter, Order
+from reverie.protocols import Brief, Changes, IndexWriter, Mark, Order
 from reverie.query import Where
 from reverie.storage import file_identity, flush_file, partial_name, publish_new, storage_error, sync_folder
 from reverie.vectors import Embedding, from_bytes
@@ -83,6 +79,7 @@ class SqliteIndex:
     ) -> None:
         self._durable = durable
         self.path = folder / "metadata" / "cache_index.sqlite"
+        self._errors = SqliteErrors(self.path, lock_timeout)
         self._images = folder / "images"
         self._timeout = lock_timeout
         self._database: sqlite3.Connection | None = None
@@ -97,7 +94,7 @@ class SqliteIndex:
 
     def _connection(self) -> sqlite3.Connection:
         if self._database is None:
-            with self._mapped("open"):
+            with self._errors.mapped("open"):
                 identity = file_identity(self.path)
                 self._database = self._open()
                 self._file = identity or file_identity(self.path)
@@ -156,11 +153,11 @@ class SqliteIndex:
         database.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
         tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not tables:
-            raise self._corrupt("it is empty")
+            raise self._errors.corrupt("it is empty")
         if database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise self._corrupt("a database of another program")
+            raise self._errors.corrupt("a database of another program")
         if self.path.stat().st_size % database.execute("PRAGMA page_size").fetchone()[0]:
-            raise self._corrupt("it is cut short")  # SQLite would read zeros there
+            raise self._errors.corrupt("it is cut short")  # SQLite would read zeros there
         shape = database.execute("PRAGMA user_version").fetchone()[0]
         if shape > len(MIGRATIONS):
             raise IndexCorruptError(
@@ -210,7 +207,7 @@ class SqliteIndex:
             IndexCorruptError: Not a database, damaged, or another program's.
         """
         database = self._connection()
-        with self._mapped("read"):
+        with self._errors.mapped("read"):
             version = database.execute("PRAGMA data_version").fetchone()[0]
             if version == self._version:
                 return None
@@ -228,14 +225,32 @@ class SqliteIndex:
             return Changes(True)
         if last <= self._last_change:
             return None
-        rows = database.execute(
-            "SELECT DISTINCT cache_id FROM changes WHERE change > ?", (self._last_change,)
-        )
-        changed = [row[0] for row in rows]
-        self._last_change = last
+        before, self._last_change = self._last_change, last
+        return self._between(database, before, last)
+
+    def _between(self, database: sqlite3.Connection, before: int, last: int) -> Changes:
+        """The changes behind one, up to another."""
+        query = "SELECT DISTINCT cache_id FROM changes WHERE change > ? AND change <= ?"
+        changed = [row[0] for row in database.execute(query, (before, last))]
         briefs = sorted(SqliteCatalogue(database).find(changed))
         present = {brief.cache_id for brief in briefs}
         return Changes(False, briefs, [cache_id for cache_id in changed if cache_id not in present])
+
+    def mark(self) -> Mark | None:
+        """Up to where `poll` and own writes are known."""
+        with self._errors.mapped("read"):
+            query = "SELECT value FROM meta WHERE key = 'identity'"
+            return Mark(self._connection().execute(query).fetchone()[0], self._last_change)
+
+    def since(self, mark: Mark) -> Changes:
+        """What changed since a mark; ``complete`` where the log does not go back that far."""
+        now = self.mark()
+        with self._errors.mapped("read"):
+            database = self._connection()
+            first = database.execute("SELECT coalesce(min(change), 1) FROM changes").fetchone()[0]
+            if now is None or now.identity != mark.identity or not first - 1 <= mark.change <= now.change:
+                return Changes(True)
+            return self._between(database, mark.change, now.change)
 
     def count(self) -> int:
         """How many entries there are."""
@@ -276,12 +291,12 @@ class SqliteIndex:
 
     @contextmanager
     def _reading(self) -> Iterator[SqliteCatalogue]:
-        with self._mapped("read"):
+        with self._errors.mapped("read"):
             yield SqliteCatalogue(self._connection())
 
     def read(self, cache_ids: Sequence[str]) -> list[Record]:
         """The records of these ids, in the order asked; ids that are gone are passed over."""
-        with self._mapped("read"):
+        with self._errors.mapped("read"):
             found = {row[1]: self._decoded(row) for row in self._select(f"{RECORD} WHERE", cache_ids)}
         return [found[cache_id] for cache_id in cache_ids if cache_id in found]
 
@@ -289,7 +304,7 @@ class SqliteIndex:
         try:
             return record_of(row)
         except (ValueError, TypeError, AttributeError) as exc:
-            raise self._corrupt(f"the entry {row[1]!r} is damaged: {exc}") from exc
+            raise self._errors.corrupt(f"the entry {row[1]!r} is damaged: {exc}") from exc
 
     def _select(self, query: str, cache_ids: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         database = self._connection()
@@ -299,7 +314,7 @@ class SqliteIndex:
     def vectors(self, cache_ids: Sequence[str] | None = None) -> Iterator[tuple[Brief, Embedding]]:
         """Each entry that has a vector with it, by number: of these ids, or of all."""
         query = f"SELECT {BRIEF}, encoder, data FROM vectors AS v JOIN entries AS e ON e.number = v.number"  # noqa: S608 - fixed texts
-        with self._mapped("read"):
+        with self._errors.mapped("read"):
             if cache_ids is None:
                 rows: Iterable[tuple[Any, ...]] = self._connection().execute(f"{query} ORDER BY v.number")
             else:
@@ -308,31 +323,31 @@ class SqliteIndex:
                 try:
                     vector = from_bytes(data, encoder=encoder)
                 except (ValueError, TypeError) as exc:
-                    raise self._corrupt(f"the vector of {brief[1]!r} is damaged: {exc}") from exc
+                    raise self._errors.corrupt(f"the vector of {brief[1]!r} is damaged: {exc}") from exc
                 yield brief_of(tuple(brief)), vector
 
     def spaces(self) -> set[tuple[str | None, int]]:
         """Encoder name and dimensions of the vectors this index ever held."""
-        with self._mapped("read"):
+        with self._errors.mapped("read"):
             return set(self._connection().execute("SELECT encoder, dimensions FROM spaces"))
 
     def extra(self) -> dict[str, Any]:
         """Keys of the whole index that another program wrote."""
-        with self._mapped("read"):
+        with self._errors.mapped("read"):
             rows = self._connection().execute("SELECT key, value FROM extra").fetchall()
         return {key: orjson.loads(value) for key, value in rows}
 
     def next_number(self) -> int:
         """The next number that no entry ever had."""
-        with self._mapped("read"):
+        with self._errors.mapped("read"):
             return next_number(self._connection())
 
     def verify(self) -> None:
         """Read every page, also those that no entry needs; raises IndexCorruptError."""
-        with self._mapped("read"):
+        with self._errors.mapped("read"):
             found = self._connection().execute("PRAGMA integrity_check(1)").fetchone()[0]
         if found != "ok":
-            raise self._corrupt(found)
+            raise self._errors.corrupt(found)
 
     def salvage(self) -> tuple[list[Record], int]:
         """Row by row what a damaged database still gives, and a number above all ids seen in it."""
@@ -364,7 +379,7 @@ class SqliteIndex:
 
     @contextmanager
     def _write(self) -> Iterator[IndexWriter]:
-        with self._mapped("write"):
+        with self._errors.mapped("write"):
             database = self._writing_connection()
             with self._transaction(database):
                 self._refuse_if_gone(database)
@@ -400,7 +415,7 @@ class SqliteIndex:
 
     def retired(self) -> bool:
         """Whether another index took this one's place."""
-        with self._mapped("read"):
+        with self._errors.mapped("read"):
             return _is_retired(self._connection())
 
     def replace_all(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
@@ -424,7 +439,7 @@ class SqliteIndex:
         try:
             fresh._fill(records, next_number, extra)
             fresh.close()
-            with self._mapped("replace"):
+            with self._errors.mapped("replace"):
                 for companion in ("-wal", "-shm"):
                     self.path.with_name(self.path.name + companion).unlink(missing_ok=True)
                 fresh.path.replace(self.path)
@@ -434,7 +449,7 @@ class SqliteIndex:
             fresh.path.unlink(missing_ok=True)
 
     def _fill(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
-        with self._mapped("write"), self._transaction(database := self._writing_connection()):
+        with self._errors.mapped("write"), self._transaction(database := self._writing_connection()):
             for statement in EMPTY:
                 database.execute(statement)
             database.execute("UPDATE meta SET value = ? WHERE key = 'next_number'", (next_number,))
@@ -460,48 +475,6 @@ class SqliteIndex:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             raise
-
-    # -- errors
-
-    @contextmanager
-    def _mapped(self, doing: str) -> Iterator[None]:
-        """The one place where SQLite's errors become ours."""
-        try:
-            yield
-        except ReverieError:
-            raise
-        except DamagedRowError as exc:
-            raise self._corrupt(str(exc)) from exc
-        except sqlite3.Error as exc:
-            raise self._ours(doing, exc) from exc
-        except UnicodeDecodeError as exc:  # SQLite quotes what it cannot read
-            raise self._corrupt(str(exc)) from exc
-        except OSError as exc:
-            raise storage_error(f"{doing} {self.path}", exc) from exc
-
-    def _ours(self, doing: str, exc: sqlite3.Error) -> CacheError:
-        code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return LockTimeoutError(
-                f"another process is writing to {self.path} for more than {self._timeout:g} s: "
-                "wait for it, or raise lock_timeout"
-            )
-        unreadable = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-        if code in unreadable or (code == 0 and isinstance(exc, sqlite3.OperationalError)):
-            return self._corrupt(str(exc))  # no code: text that is not UTF-8
-        reasons = {
-            sqlite3.SQLITE_FULL: "the disk is full: free some space",
-            sqlite3.SQLITE_READONLY: "it is read-only: use a cache folder that can be written",
-            sqlite3.SQLITE_CANTOPEN: "it cannot be opened: check that the cache folder exists and is yours",
-        }
-        return StorageError(f"cannot {doing} {self.path}: {reasons.get(code, str(exc))}. Nothing was changed")
-
-    def _corrupt(self, what: str) -> IndexCorruptError:
-        return IndexCorruptError(
-            f"{self.path} is not a readable cache index: {what}. The file was left as it is. To keep it "
-            "aside and rebuild the index from the images: "
-            f"reverie cache check --fix --cache {self.path.parent.parent}"
-        )
 
 
 def _checkpoint(path: Path) -> None:

@@ -73,6 +73,7 @@ MIGRATIONS = (
         "CREATE INDEX entries_by_time ON entries (time_ns, number) WHERE pinned = 0",
         "CREATE INDEX entries_pinned ON entries (number) WHERE pinned = 1",
         "CREATE INDEX vectors_by_encoder ON vectors (encoder, number)",
+        "INSERT INTO meta VALUES ('identity', random())",
         "INSERT INTO meta SELECT 'entries', count(*) FROM entries",
         "INSERT INTO meta SELECT 'bytes', coalesce(sum(byte_size), 0) FROM entries",
         """CREATE VIRTUAL TABLE prompts USING fts5 (

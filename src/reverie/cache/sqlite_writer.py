@@ -14,7 +14,7 @@ from reverie.vectors import Embedding, to_bytes
 
 __all__ = ["SqliteWriter", "next_number"]
 
-_KEPT_CHANGES = 20_000
+_KEPT_CHANGES = 100_000
 
 
 class SqliteWriter(SqliteCatalogue):

@@ -18,8 +18,8 @@ from typing import Any
 from reverie.cache.adding import Adding, Arrivals, Item
 from reverie.cache.flushing import Flusher
 from reverie.cache.limits import Limits
-from reverie.cache.mirror import Write
 from reverie.cache.reading import Reading
+from reverie.cache.write import Write
 from reverie.entry import CacheEntry, Record
 from reverie.errors import (
     CacheError,
@@ -145,6 +145,8 @@ class Storing(Reading):
                     record = item.record(number, cache_id, staged, self._now())
                     self._evict(write, adding, record)
                     write.put(record)
+                    with self._lock:
+                        self._evictions.expect(record)
                     adding.records.append(record)
         except (InputError, CacheFullError) as exc:
             adding.error = exc

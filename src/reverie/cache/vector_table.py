@@ -7,17 +7,24 @@ Places are given anew when the matrix is full, or mostly gaps.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Self
+
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from reverie.cache.vector_files import Shelf, StoredSpace
 from reverie.errors import EncoderMismatchError
 from reverie.vectors import Embedding, EmbeddingSet, VectorRows, to_bytes
 
-__all__ = ["VectorTable", "entry_numbers"]
+__all__ = ["WORTH", "VectorTable", "entry_numbers"]
+
+WORTH = 20_000
+"""Vectors from which on they are kept in files: fewer are read from the index in no time."""
 
 _ROOM = 64  # rows at the least
-_EDITION_BITS = 20
+_EDITION_BITS = 12  # a number of an entry, below 10**15, leaves so many
 
 
 class _Space:
@@ -30,6 +37,25 @@ class _Space:
         self._allot(_ROOM, dimensions)
         self._begin()
 
+    @classmethod
+    def adopted(cls, stored: StoredSpace) -> Self:
+        """The rows of files, with their places."""
+        count, (room, dimensions) = len(stored.numbers), stored.matrix.shape
+        space = cls(stored.encoder, dimensions)
+        space._matrix = stored.matrix
+        space._numbers = np.empty(room, dtype=np.int64)
+        space._numbers[:count] = stored.numbers
+        space._alive = np.zeros(room, dtype=np.bool_)
+        space._alive[:count] = stored.alive
+        space._ids = list(stored.ids)
+        living = np.flatnonzero(stored.alive)
+        space._row_of = {space._ids[row]: row for row in living.tolist()}
+        space._start = int(living[0]) if living.size else count
+        space._gaps = count - space._start - living.size
+        space._in_order = bool((np.diff(stored.numbers[space._start :]) >= 0).all())
+        space.shelf = stored.shelf
+        return space
+
     def _allot(self, capacity: int, dimensions: int) -> None:
         self._matrix = np.empty((capacity, dimensions), dtype=np.float32)
         self._numbers = np.empty(capacity, dtype=np.int64)
@@ -38,6 +64,7 @@ class _Space:
     def _begin(self) -> None:
         """Rows have their places from here on."""
         self._origin = object()
+        self.shelf: Shelf | None = None  # where the rows are kept, from the first on
         self._start = 0  # rows before it are gone
         self._gaps = 0  # rows behind it that are gone
         self._in_order = True
@@ -50,6 +77,18 @@ class _Space:
     @property
     def encoder(self) -> str | None:
         return self._encoder
+
+    @property
+    def length(self) -> int:
+        """Rows, those of entries that are gone with them."""
+        return len(self._ids)
+
+    def stored(self) -> StoredSpace:
+        """The rows as they are now, to be kept."""
+        rows = self.rows()
+        return StoredSpace(
+            self._encoder, self._ids[: len(rows)], rows.numbers, rows.matrix, rows.alive, self.shelf
+        )
 
     def __len__(self) -> int:
         return len(self._row_of)
@@ -138,11 +177,36 @@ class VectorTable:
     def __init__(self) -> None:
         self._spaces: dict[tuple[str | None, int], _Space] = {}
 
+    @classmethod
+    def adopted(cls, spaces: Iterable[StoredSpace]) -> Self:
+        """A table of what was kept in files."""
+        table = cls()
+        for stored in spaces:
+            table._spaces[stored.encoder, stored.matrix.shape[1]] = _Space.adopted(stored)
+        return table
+
+    def unkept(self) -> int:
+        """How many rows are in no file; 0 in a table so small that it is not worth it."""
+        spaces = self._spaces.values()
+        if sum(map(len, spaces)) < WORTH:
+            return 0
+        return sum(space.length - (0 if space.shelf is None else space.shelf.count) for space in spaces)
+
+    def stored(self) -> list[tuple[object, StoredSpace]]:
+        """All rows as they are now, to be kept; each space with its `VectorRows.origin`."""
+        return [(space.rows().origin, space.stored()) for space in self._spaces.values()]
+
+    def kept(self, origin: object, shelf: Shelf) -> None:
+        """The rows of that origin are in files now."""
+        for space in self._spaces.values():
+            if space.rows().origin is origin:
+                space.shelf = shelf
+
     def put(self, cache_id: str, vector: Embedding | None, number: int) -> None:
         """Make this the vector of an entry, in the matrix of its encoder at the place of its number.
 
-        In the matrix it is numbered by its entry and, in the lowest 20 bits, by a hash of its bytes: so two
-        vectors that an entry has one after the other have the same number one time in a million only.
+        In the matrix it is numbered by its entry and, in the lowest 12 bits, by a hash of its bytes: so two
+        vectors that an entry has one after the other have the same number one time in 4096 only.
         """
         if vector is None:
             self.discard(cache_id)
@@ -163,6 +227,10 @@ class VectorTable:
                 if not len(space):
                     del self._spaces[key]
                 return
+
+    def spaces(self) -> list[tuple[str | None, int, int]]:
+        """Encoder, dimensions and number of the vectors of each."""
+        return [(*key, len(space)) for key, space in self._spaces.items()]
 
     def snapshot(self, encoder: str | None) -> EmbeddingSet:
         """The vectors of one encoder, oldest first; None asks for the only one there is.

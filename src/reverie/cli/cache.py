@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from reverie.cli.conditions import conditions
 from reverie.cli.main import LazyGroup
 from reverie.cli.output import json_line, say, show
 from reverie.cli.params import cache_option, json_option, model_options
@@ -14,6 +15,7 @@ from reverie.cli.place import Place, entries_of, open_cache
 
 if TYPE_CHECKING:
     from reverie.cache.similarity_scale import Percentile
+    from reverie.query import Where
 
 __all__ = ["cache", "list_entries", "path", "random_entry", "search", "show_entry", "similar", "stats", "tag"]
 
@@ -51,19 +53,20 @@ def cache() -> None:
 
 @click.command("list", epilog="JSON: one line per entry, as in `show`, without the embedding's numbers.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the newest N.")
+@conditions
 @cache_option
 @json_option
-def list_entries(limit: int | None, place: Place, as_json: bool) -> None:
-    """List the entries, oldest first."""
-    from reverie.cli.entries import newest, overview, record
+def list_entries(*, limit: int | None, where: Where, place: Place, as_json: bool) -> None:
+    """List the entries, or those that fulfil all conditions, oldest first."""
+    from reverie.cli.entries import chosen, overview, record
 
     with open_cache(place) as opened:
-        entries = newest(opened, limit)
+        entries = chosen(opened, where, limit)
         if as_json:
             for entry in entries:
                 json_line(record(entry))
             return
-        overview(opened, entries, place)
+        overview(opened, entries, place, limit=limit, where=where)
 
 
 @click.command(
@@ -138,6 +141,7 @@ def _encoder_options(command: Command) -> Command:
 )
 @click.argument("target", metavar="IMAGE_OR_ID")
 @_how_many
+@conditions
 @_encoder_options
 @cache_option
 @json_option
@@ -146,6 +150,7 @@ def similar(
     target: str,
     top_k: int,
     threshold: float | Percentile | None,
+    where: Where,
     place: Place,
     as_json: bool,
     **encoder: Any,
@@ -159,7 +164,7 @@ def similar(
     from reverie.cli.searching import Finder, print_found, told
 
     with open_cache(place) as opened, told():
-        found = Finder(opened, place, **encoder).similar(target, top_k, threshold)
+        found = Finder(opened, place, where, **encoder).similar(target, top_k, threshold)
     if as_json:
         for match in found.matches:
             json_line(match.record())
@@ -176,6 +181,7 @@ def similar(
 @click.option("--plus", multiple=True, metavar="ITEM[:WEIGHT]", help="Also like this.  [repeatable]")
 @click.option("--minus", multiple=True, metavar="ITEM[:WEIGHT]", help="Unlike this.  [repeatable]")
 @_how_many
+@conditions
 @_encoder_options
 @cache_option
 @json_option
@@ -186,6 +192,7 @@ def search(
     minus: Sequence[str],
     top_k: int,
     threshold: float | Percentile | None,
+    where: Where,
     place: Place,
     as_json: bool,
     **encoder: Any,
@@ -207,7 +214,7 @@ def search(
         items = [(query, 1.0)] if query is not None else []
         wanted = items + [weighed(item, opened) for item in plus]
         unwanted = [weighed(item, opened) for item in minus]
-        found = Finder(opened, place, **encoder).search(wanted, unwanted, top_k, threshold)
+        found = Finder(opened, place, where, **encoder).search(wanted, unwanted, top_k, threshold)
     if as_json:
         for match in found.matches:
             json_line(match.record())
@@ -263,7 +270,7 @@ def tag(
     from reverie.cli.searching import Finder, print_tagged, told
 
     with open_cache(place) as opened, told():
-        tagged = list(Finder(opened, place, **encoder).tags(cache_ids, labels, templates, top_k))
+        tagged = list(Finder(opened, place, None, **encoder).tags(cache_ids, labels, templates, top_k))
     if as_json:
         for each in tagged:
             json_line(each.record())
@@ -308,7 +315,8 @@ def path(cache_id: str | None, place: Place) -> None:
 @click.command(
     "stats",
     epilog="JSON: cache, entries, pinned, bytes, index, index_path, oldest, newest, without_embedding, "
-    "encoders (a list of name, entries, dimensions, mean_pairwise, effective_images).",
+    "encoders (a list of name, entries, dimensions, mean_pairwise, effective_images, search, search_reason, "
+    "recall).",
 )
 @cache_option
 @json_option

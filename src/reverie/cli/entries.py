@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from reverie.cache.manager import CacheManager
+    from reverie.query import Where
 
 __all__ = [
+    "chosen",
     "details",
     "draw",
     "explain",
-    "newest",
     "overview",
     "record",
 ]
@@ -34,12 +35,16 @@ def record(entry: CacheEntry) -> dict[str, Any]:
     return data
 
 
-def newest(cache: CacheManager, limit: int | None) -> Iterable[CacheEntry]:
-    """The newest ``limit`` entries (None: all), oldest first."""
-    return cache if limit is None else entries_of(cache, cache.ids()[-limit:])
+def chosen(cache: CacheManager, where: Where, limit: int | None) -> Iterable[CacheEntry]:
+    """The newest ``limit`` entries (None: all) that fulfil the conditions, oldest first."""
+    if limit is None and not where:
+        return cache
+    return reversed(cache.select(where, limit=limit, newest=True))
 
 
-def overview(cache: CacheManager, entries: Iterable[CacheEntry], place: Place) -> None:
+def overview(
+    cache: CacheManager, entries: Iterable[CacheEntry], place: Place, *, limit: int | None, where: Where
+) -> None:
     """Print a table of entries, and a line that says how many there are."""
     rows = [[e.cache_id, when(e.timestamp), size(e.byte_size), _pin(e), e.prompt] for e in entries]
     total = f"{count(len(cache), 'entry', 'entries')} in {near(place.path)}"
@@ -47,7 +52,13 @@ def overview(cache: CacheManager, entries: Iterable[CacheEntry], place: Place) -
         columns = [Column("id"), Column("added"), Column("size", right=True), Column("pin")]
         _print_without_empty([*columns, Column("prompt", flexible=True)], rows)
         say()
-    say(total if len(rows) == len(cache) else f"the newest {len(rows):,} of {total}")
+    if len(rows) == len(cache):
+        say(total)
+    elif where:
+        newest = "the newest " if len(rows) == limit else ""
+        say(f"{newest}{len(rows):,} that fit, of {total}" if rows else f"none fits, of {total}")
+    else:
+        say(f"the newest {len(rows):,} of {total}")
 
 
 def _pin(entry: CacheEntry) -> str:

@@ -7,14 +7,14 @@ import shlex
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reverie import registry
 from reverie.cache.aesthetic_matcher import AestheticMatcher
-from reverie.cache.similarity import find_similar
+from reverie.cache.similarity import as_target
 from reverie.cache.similarity_scale import Percentile, SimilarityScale, Threshold, threshold_of
 from reverie.cli.downloading import downloads
 from reverie.cli.output import Column, note, plain, print_table, say
@@ -34,6 +34,7 @@ from reverie.vectors import Embedding, EmbeddingSet
 if TYPE_CHECKING:
     from reverie.cache.manager import CacheManager
     from reverie.cache.zero_shot import Tag
+    from reverie.query import Where
 
 __all__ = [
     "Finder",
@@ -118,12 +119,21 @@ class Finder:
     Args:
         cache: An open cache.
         place: Where it is, for the command that an error names.
+        where: Conditions that what is found fulfils; None: none.
         encoder: A registered name; None finds out by itself.
         **options: Of the encoder: ``threads``, ``model_dir``; None for one that was not given.
     """
 
-    def __init__(self, cache: CacheManager, place: Place, encoder: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        cache: CacheManager,
+        place: Place,
+        where: Where | None,
+        encoder: str | None = None,
+        **options: Any,
+    ) -> None:
         self._cache, self._place, self._encoder = cache, place, encoder
+        self._where = where
         self._options = given(options)
 
     def similar(self, target: str, top_k: int, threshold: Threshold) -> Found:
@@ -140,9 +150,7 @@ class Finder:
         else:
             matcher, candidates = self._ready(texts=False)
             vector = self._picture(matcher, target)
-        return self._found(
-            vector, candidates, SimilarityScale.of(candidates), top_k, threshold, without={target}
-        )
+        return self._found(vector, SimilarityScale.of(candidates), top_k, threshold, without={target})
 
     def search(
         self,
@@ -175,7 +183,7 @@ class Finder:
             [(vectors[item], weight) for item, weight in minus],
         )
         scale = SimilarityScale.to(vector, candidates) if texts else SimilarityScale.of(candidates)
-        found = self._found(vector, candidates, scale, top_k, threshold, without=set(named))
+        found = self._found(vector, scale, top_k, threshold, without=set(named))
         return found.without_words() if texts else found
 
     def tags(
@@ -257,7 +265,6 @@ class Finder:
     def _found(
         self,
         vector: Embedding,
-        candidates: EmbeddingSet,
         scale: SimilarityScale,
         top_k: int,
         threshold: Threshold,
@@ -268,13 +275,20 @@ class Finder:
         cut = None
         if isinstance(lowest, Percentile):
             lowest = cut = scale.cosine(lowest.value)
-        found = find_similar(vector, candidates, lowest, top_k + len(without))
-        chosen = [(cache_id, score) for cache_id, score in found if cache_id not in without][:top_k]
-        entries = entries_of(self._cache, [cache_id for cache_id, _ in chosen])
-        matches = [
-            Match(entry, float(score), scale) for entry, (_, score) in zip(entries, chosen, strict=True)
-        ]
+        chosen = [each for each in self._near(vector, top_k + len(without), lowest) if each[0] not in without]
+        entries = entries_of(self._cache, [cache_id for cache_id, _ in chosen[:top_k]])
+        matches = [Match(entry, score, scale) for entry, (_, score) in zip(entries, chosen, strict=False)]
         return Found(matches, scale, cut)
+
+    def _near(self, vector: Embedding, count: int, lowest: float | None) -> list[tuple[str, float]]:
+        """Ids and cosines of what is most like a vector, high to low."""
+        rows = self._cache.vector_rows(vector.encoder)
+        among = self._cache.among(rows, self._where) if self._where else None
+        folder = self._cache.metadata_dir / "search"
+        with closing(registry.create("searchers", "auto", folder=folder)) as searcher:
+            found = searcher.search(rows, as_target(vector, rows), count, threshold=lowest, among=among)
+        ids = [rows.ids[place] for place in found.places.tolist()]
+        return list(zip(ids, found.scores.tolist(), strict=True))
 
 
 def registered_name(stamp: str | None) -> str | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reverie import registry
 from reverie.cli.output import count, facts, near, size, when
 from reverie.diversity import mean_pairwise, vendi
 from reverie.errors import EncoderMismatchError
+from reverie.search.recall import recall
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,32 +21,28 @@ if TYPE_CHECKING:
 
 __all__ = ["facts_of", "measure"]
 
+_TRIED = 50  # vectors that the recall of a search is measured with
+
 
 def measure(cache: CacheManager) -> dict[str, Any]:
     """The figures of a cache, as JSON takes them.
 
     Mean pairwise similarity and effective images are None for an encoder with fewer than two
-    entries, and for vectors of unknown origin beside others.
+    entries, and for vectors of unknown origin beside others, as is what is said of their search.
     """
-    times: list[str] = []
-    pinned = 0
-    spaces: Counter[tuple[str, int]] = Counter()
-    for entry in cache:
-        times.append(entry.timestamp)
-        pinned += entry.pinned
-        if entry.embedding is not None:
-            spaces[entry.encoder or "", entry.embedding.size] += 1
+    spaces = sorted((name or "", dimensions, number) for name, dimensions, number in cache.encoders())
+    oldest, newest = (cache.select(limit=1, newest=last) for last in (False, True))
     return {
         "cache": str(cache.cache_dir),
-        "entries": len(times),
-        "pinned": pinned,
+        "entries": len(cache),
+        "pinned": len(cache.pinned()),
         "bytes": cache.total_bytes(),
         "index": cache.index_kind,
         "index_path": str(cache.index_path),
-        "oldest": min(times, default=None),
-        "newest": max(times, default=None),
-        "without_embedding": len(times) - spaces.total(),
-        "encoders": [_space(cache, *space, number) for space, number in sorted(spaces.items())],
+        "oldest": oldest[0].timestamp if oldest else None,
+        "newest": newest[0].timestamp if newest else None,
+        "without_embedding": len(cache) - sum(number for *_, number in spaces),
+        "encoders": [_space(cache, *space) for space in spaces],
     }
 
 
@@ -60,7 +58,20 @@ def _space(cache: CacheManager, name: str, dimensions: int, number: int) -> dict
         "dimensions": dimensions,
         "mean_pairwise": mean_pairwise(matrix) if several else None,
         "effective_images": vendi(matrix) if several else None,
+        **_search(cache, name),
     }
+
+
+def _search(cache: CacheManager, name: str) -> dict[str, Any]:
+    """Which search is in use for an encoder's vectors, why, and what share of the true answer it finds."""
+    try:
+        rows = cache.vector_rows(name or None)
+    except EncoderMismatchError:
+        return {"search": None, "search_reason": None, "recall": None}
+    with closing(registry.create("searchers", "auto", folder=cache.metadata_dir / "search")) as searcher:
+        searcher.search(rows, rows.matrix[np.argmax(rows.alive)], 1)
+        found = 1.0 if searcher.in_use == "exact" else recall(searcher, rows, sample=_TRIED)
+        return {"search": searcher.in_use, "search_reason": searcher.reason, "recall": found}
 
 
 def facts_of(figures: dict[str, Any]) -> RenderableType:
@@ -87,6 +98,10 @@ def _variety(space: dict[str, Any]) -> list[tuple[str, str]]:
         ("encoder", f"{space['name']}, {space['dimensions']} numbers"),
         ("vectors", f"{space['entries']:,}"),
     ]
+    if space["search"] is not None:
+        exact = space["search"] == "exact"
+        how = "exact" if exact else f"{space['search']}, finds {space['recall']:.1%} of the true five"
+        lines.append(("search", f"{how} ({space['search_reason']})"))
     if space["effective_images"] is not None:
         most = min(space["entries"], space["dimensions"])
         lines += [

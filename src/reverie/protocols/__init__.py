@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.pixels import ImageLike, Pixels
-from reverie.protocols.index import Brief, Catalogue, Changes, IndexBackend, IndexWriter, Order
+from reverie.protocols.index import Brief, Catalogue, Changes, IndexBackend, IndexWriter, Mark, Order
 from reverie.vectors import Embedding, EmbeddingSet, VectorRows, Vectors
 
 __all__ = [
@@ -33,9 +33,11 @@ __all__ = [
     "IndexWriter",
     "InjectionPolicy",
     "LatentSpace",
+    "Mark",
     "Observation",
     "Order",
     "PastInjection",
+    "PreparingSearcher",
     "Searcher",
     "Staged",
     "TextEncoder",
@@ -248,6 +250,9 @@ class Searcher(Protocol):
     It may keep what it makes of rows, and follows them from one search to the next: rows of one
     `VectorRows.origin` keep their places, and a number is one vector's for ever.
 
+    What makes one takes ``folder`` by keyword: where it may keep files that can be made anew, a
+    `pathlib.Path` that need not exist; None keeps all in memory.
+
     Attributes:
         name: Its name in the registry.
         exact: Whether the answer is always the true one.
@@ -277,6 +282,16 @@ class Searcher(Protocol):
         Returns:
             High to low, ties in the order of the rows.
         """
+
+    def close(self) -> None:
+        """End its threads and keep what is worth keeping; calling it twice is fine."""
+
+
+class PreparingSearcher(Searcher, Protocol):
+    """A search that makes something of the rows, beside those that search, before it is at its best."""
+
+    def prepare(self, rows: VectorRows) -> bool:
+        """Begin with these rows, and return at once; whether it is done."""
 
 
 # --------------------------------------------------------------------------- loop: injection

@@ -15,7 +15,7 @@ from reverie.entry import Record
 from reverie.query import Where
 from reverie.vectors import Embedding
 
-__all__ = ["Brief", "Catalogue", "Changes", "IndexBackend", "IndexWriter", "Order"]
+__all__ = ["Brief", "Catalogue", "Changes", "IndexBackend", "IndexWriter", "Mark", "Order"]
 
 
 class Brief(NamedTuple):
@@ -51,6 +51,18 @@ class Changes:
     complete: bool
     briefs: Sequence[Brief] = ()
     removed: Sequence[str] = ()
+
+
+class Mark(NamedTuple):
+    """A point in the life of an index.
+
+    Attributes:
+        identity: Of the index: another one, made anew at the same place, has another.
+        change: Number of its last change.
+    """
+
+    identity: int
+    change: int
 
 
 Order: TypeAlias = Literal["used", "time"]
@@ -152,6 +164,12 @@ class IndexBackend(Catalogue, Protocol):
         Raises:
             IndexCorruptError: The index cannot be read; it is left as it is.
         """
+
+    def mark(self) -> Mark | None:
+        """Up to where `poll` and own writes are known; None for an index that keeps no log of its changes."""
+
+    def since(self, mark: Mark) -> Changes:
+        """What changed between a mark, of this object or another, and now; ``complete``: unknown."""
 
     def read(self, cache_ids: Sequence[str]) -> list[Record]:
         """The records of these ids, in the order asked; ids that are gone are passed over."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeAlias
 
 import numkong
@@ -36,6 +37,7 @@ _SCAN_FROM = 1024  # rows: below, comparing in float32 is as fast
 _SPLIT_FROM = 8192  # rows: from here on a second thread pays
 _HEAD_START = 2048  # rows that the caller's thread scans while the others wake
 _FEW = 8  # where fewer than one row in so many may be found, they are compared at once
+_MANY = 16_384  # rows: more are turned into bytes at their second search, which takes as long as five
 _BLOCK = 1024  # rows turned into bytes at once
 _THREADS = 4  # reading memory is what takes the time: more threads read it no faster
 
@@ -45,6 +47,7 @@ class ExactSearch:
 
     Args:
         threads: That scan from 8,192 rows on; None takes the processor's cores, 4 at most.
+        folder: Not needed: what is made of the rows is made anew in a second.
 
     Several threads may search at once.
     """
@@ -52,10 +55,11 @@ class ExactSearch:
     name = "exact"
     exact = True
 
-    def __init__(self, *, threads: int | None = None) -> None:
+    def __init__(self, *, threads: int | None = None, folder: Path | None = None) -> None:  # noqa: ARG002
         self._threads = threads or min(os.cpu_count() or 1, _THREADS)
         self._lock = threading.Lock()
         self._mirror = _Mirror(object(), 0)
+        self._asked: object = None  # origin of the rows that were searched last
         self._pool: ThreadPoolExecutor | None = None
         self._pid = 0
 
@@ -95,20 +99,31 @@ class ExactSearch:
         among: NDArray[np.bool_] | None,
     ) -> NDArray[np.intp] | None:
         """Rows of which the answer is a part; None: all of them."""
-        keep = _kept(rows, among)
+        keep = rows.findable(among)
         if len(rows) < _SCAN_FROM or (k is None and threshold is None):
             return None if keep is None else np.flatnonzero(keep)
         if keep is not None:
             places = np.flatnonzero(keep)
             if len(places) * _FEW < len(rows):
                 return places
-        with self._lock:
-            mirror = self._mirror = self._mirror.followed(rows)
+        mirror = self._followed(rows)
+        if mirror is None:
+            return None if keep is None else np.flatnonzero(keep)
         near, bound = self._scan(mirror, target)
         near = near[: len(rows)]
         if keep is not None:
             np.copyto(near, -np.inf, where=~keep)
         return np.flatnonzero(near >= _lowest(near, bound, k, threshold))
+
+    def _followed(self, rows: VectorRows) -> _Mirror | None:
+        """The rows in bytes; None for many that are searched for the first time, and maybe the last."""
+        with self._lock:
+            new = self._asked is not rows.origin and len(rows) - self._mirror.known(rows) > _MANY
+            self._asked = rows.origin
+            if new:
+                return None
+            self._mirror = self._mirror.followed(rows)
+            return self._mirror
 
     def _scan(self, mirror: _Mirror, target: _Floats) -> tuple[_Floats, float]:
         """Cosines of all rows, and by how much they may be off."""
@@ -137,6 +152,13 @@ class ExactSearch:
         size = (count - _HEAD_START) // self._threads
         own = count - size * (self._threads - 1)
         return [slice(0, own), *(slice(start, start + size) for start in range(own, count, size))]
+
+    def close(self) -> None:
+        """End the threads; a later search begins new ones."""
+        with self._lock:
+            if self._pool is not None and self._pid == os.getpid():
+                self._pool.shutdown()
+            self._pool = None
 
     def _workers(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -175,6 +197,10 @@ class _Mirror:
     def scales(self) -> _Floats:
         return self._room[1][: self._count]
 
+    def known(self, rows: VectorRows) -> int:
+        """How many of these rows it holds."""
+        return self._count if rows.origin is self._origin else 0
+
     def followed(self, rows: VectorRows) -> _Mirror:
         """One that holds these rows, and maybe later ones; this one stays as it is for who is reading it."""
         count = len(rows)
@@ -207,14 +233,6 @@ def _coded(matrix: Vectors) -> tuple[_Codes, _Floats, _Floats]:
     whole = np.rint(matrix / scales[:, None])
     off = matrix - whole * scales[:, None]
     return whole.astype(np.int8), scales, np.sqrt(np.vecdot(off, off))
-
-
-def _kept(rows: VectorRows, among: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-    """Whether each row may be found; None: all of them."""
-    alive = None if rows.count == len(rows) else rows.alive
-    if among is None or alive is None:
-        return alive if among is None else among
-    return among & alive
 
 
 def _lowest(near: _Floats, bound: float, k: int | None, threshold: float | None) -> float:
