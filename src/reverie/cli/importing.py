@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Import", "result", "summary"]
 
 Tell: TypeAlias = Callable[[ImportReport], None]
+Speak: TypeAlias = Callable[[str], None]
 
 _NAMED = 20  # pictures that cannot be used, before the rest is only counted
 _JSON_UP_TO = (
@@ -105,11 +106,12 @@ class Import:
                 self._matcher.load()
         with told():
             cache = CacheManager(self._place.path, None)
-        with cache, _progress() as tell:
+        with cache:
             cache.max_size = self._max_size
             self._warn_of_json(cache)
-            job = Importing(cache, self._folders, encoder=self._matcher, progress=tell, **self._about)
-            interrupted = self._work(job)
+            with _progress() as (tell, speak):
+                job = Importing(cache, self._folders, encoder=self._matcher, progress=tell, **self._about)
+                interrupted = self._work(job, speak)
         return self._told(job.report, interrupted)
 
     def _check_folders(self) -> None:
@@ -126,21 +128,21 @@ class Import:
                 f"Faster, once and for all: reverie cache convert --to sqlite{self._place.option()}"
             )
 
-    def _work(self, job: Importing) -> bool:
+    def _work(self, job: Importing, speak: Speak) -> bool:
         """Whether Ctrl-C ended it before its time."""
         try:
             if self._watch:
-                Watching(job, poll=self._poll, ready=lambda: self._now_watching(job)).run()
+                Watching(job, poll=self._poll, ready=lambda: self._now_watching(job, speak)).run()
             else:
                 job.run()
         except KeyboardInterrupt:
             return not self._watching
         return False
 
-    def _now_watching(self, job: Importing) -> None:
+    def _now_watching(self, job: Importing, speak: Speak) -> None:
         self._watching = True
         names = ", ".join(near(root) for root in job.folders.roots)
-        note(f"{job.report.imported:,} imported; watching {names} (Ctrl-C ends it)")
+        speak(f"{job.report.imported:,} imported; watching {names} (Ctrl-C ends it)")
 
     def _told(self, report: ImportReport, interrupted: bool) -> int:
         for error in list(report.failures.values())[:_NAMED]:
@@ -197,14 +199,14 @@ def result(report: ImportReport, place: Place) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress() -> Iterator[Tell]:
-    """Show on standard error how it goes: a line that moves in a terminal, nothing elsewhere."""
+def _progress() -> Iterator[tuple[Tell, Speak]]:
+    """Show on standard error how it goes, in a terminal only; gives what tells of it, and what says a line."""
     screen = console(stderr=True)
     if screen.is_terminal and not screen.is_dumb_terminal:
         with _bar(screen) as tell:
-            yield tell
+            yield tell, screen.print
     else:
-        yield lambda _report: None
+        yield lambda _report: None, note
 
 
 @contextmanager
