@@ -200,7 +200,7 @@ def result(report: ImportReport, place: Place) -> dict[str, Any]:
 
 @contextmanager
 def _progress() -> Iterator[tuple[Tell, Speak]]:
-    """Show on standard error how it goes, in a terminal only; gives what tells of it, and what says a line."""
+    """Show on standard error how it goes, in a terminal only; gives what takes reports, and lines beside."""
     screen = console(stderr=True)
     if screen.is_terminal and not screen.is_dumb_terminal:
         with _bar(screen) as tell:
