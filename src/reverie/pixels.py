@@ -21,6 +21,7 @@ import errno
 import io
 import os
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -34,8 +35,10 @@ from reverie.errors import ImageError, ImageNotFoundError, StorageError
 __all__ = [
     "BROKEN_IMAGE",
     "MAX_PIXELS",
+    "ImageFile",
     "ImageLike",
     "Pixels",
+    "file_bytes",
     "fit",
     "open_image",
     "pixels_from_bytes",
@@ -79,6 +82,53 @@ _UPRIGHT: dict[Any, Image.Transpose] = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation to the turn that undoes it (EXIF 2.32, tag 0x0112)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageFile(os.PathLike[str]):
+    """A path with what is known about its file; taken wherever a path is.
+
+    Attributes:
+        path: Where it is.
+        data: All of its bytes, if they were read: they are what is decoded and stored, whatever the file
+            holds by then. None: it is read when it is needed.
+        link: Whether a cache on the same disk is to give it a second name (a hard link), not to copy it.
+        whole: Whether all pixels were decoded from ``data`` without an error: nobody need see to that again.
+    """
+
+    path: str
+    data: bytes | None = None
+    link: bool = False
+    whole: bool = False
+
+    def __fspath__(self) -> str:
+        return self.path
+
+
+def file_bytes(path: str | os.PathLike[str]) -> bytes:
+    """All bytes of an image file, those of an `ImageFile` that has them.
+
+    Raises:
+        ImageNotFoundError: No such file.
+        ImageError: A folder, or an empty file.
+        StorageError: The file cannot be read (permission, input/output error).
+    """
+    if isinstance(path, ImageFile) and path.data is not None:
+        return path.data
+    name = os.fspath(path)
+    try:
+        data = Path(name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise ImageNotFoundError(f"no image at {name!r}") from exc
+    except ValueError as exc:  # a zero character
+        raise ImageNotFoundError(f"{name!r} is not the name of a file: {exc}") from exc
+    except IsADirectoryError as exc:
+        raise ImageError(f"{name!r} is a folder, not an image file: name the files in it") from exc
+    except OSError as exc:
+        raise StorageError(f"cannot read {name!r}: {exc.strerror or exc}") from exc
+    if not data:
+        raise ImageError(f"{name!r} is empty (0 bytes)")
+    return data
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
@@ -135,6 +185,8 @@ def to_pixels(image: ImageLike) -> Pixels:
         return _check_array(image)
     if isinstance(image, Image.Image):
         return _decode(image, "the image")
+    if isinstance(image, ImageFile) and image.data is not None:
+        return pixels_from_bytes(image.data, name=image.path)
     if isinstance(image, (str, os.PathLike)):
         with open_image(image) as opened:
             return _decode_file(opened, repr(os.fspath(image)))
@@ -150,6 +202,8 @@ def pixels_from_bytes(data: bytes, *, name: str = "the image") -> Pixels:
             return _decode_file(image, repr(name))
     except ImageError:
         raise
+    except UnidentifiedImageError as exc:
+        raise ImageError(f"{name!r} is not an image that Pillow can read") from exc
     except BROKEN_IMAGE as exc:
         raise ImageError(f"{name!r} is not a readable image: {exc}") from exc
 

@@ -137,7 +137,8 @@ def write_new(path: Path, chunks: Iterable[bytes], *, durable: bool = True) -> N
 
 def flush_file(path: Path) -> None:
     """Wait until a written file is on the disk; raises OSError as the system reports it."""
-    handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))  # Windows flushes what it may write
+    access = os.O_RDWR if os.name == "nt" else os.O_RDONLY  # Windows flushes what it may write
+    handle = os.open(path, access | getattr(os, "O_BINARY", 0))
     try:
         os.fsync(handle)
     finally:

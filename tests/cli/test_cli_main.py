@@ -37,7 +37,7 @@ def test_the_tree_has_the_documented_nouns() -> None:
     """Every command of the contract is there."""
     root = {"", "dream", "replay", "study", "report", "parts", "cache", "models"}
     cache = (
-        "add list show similar search tag random pin unpin remove clear check convert reindex path stats "
+        "add import list show similar search tag random pin unpin remove clear check convert reindex path stats "
         "duplicates export"
     )
     models = "list pull path remove engines quantise"

@@ -24,7 +24,8 @@ class NewEntry:
     """What `CacheManager.add` takes, as one value.
 
     Attributes:
-        image: A path (its bytes and format are kept), a PIL image, or an ``(h, w, 3)`` uint8 array.
+        image: A path (its bytes and format are kept), a PIL image, or an ``(h, w, 3)`` uint8 array. An
+            `ImageFile` is a path that says more: that its bytes were read, or that it is to be linked.
         prompt: The prompt it was made with.
         generation_params: How it was made; anything JSON can hold.
         embedding: ``(d,)`` numbers, normalised to unit length; None for none.

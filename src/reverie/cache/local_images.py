@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import zlib
@@ -13,7 +14,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from reverie.errors import ImageError, ImageNotFoundError, StorageError, UnsafePathError
-from reverie.pixels import BROKEN_IMAGE, MAX_PIXELS, ImageLike, to_image
+from reverie.pixels import BROKEN_IMAGE, MAX_PIXELS, ImageFile, ImageLike, file_bytes, to_image
 from reverie.png_decoder import sound_chunks
 from reverie.protocols import Staged
 from reverie.storage import content_hash, flush_files, partial_name, storage_error, write_new
@@ -23,6 +24,12 @@ __all__ = ["LocalImages"]
 _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}  # else the format's own name
 _XMP = "XML:com.adobe.xmp"  # where PNG keeps it
 _PNG_MODES = {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}
+_NO_LINK = {
+    errno.EXDEV: "it is on another disk than the cache, and a hard link needs the same",
+    errno.EPERM: "the system allows no hard link to it (another owner, or a file system without them)",
+    errno.ENOTSUP: "the file system has no hard links",
+    errno.EMLINK: "it has as many names as the file system allows",
+}
 _DECODE_ERRORS = (*BROKEN_IMAGE, AttributeError)  # the last of a PIL image that was closed
 
 
@@ -47,27 +54,41 @@ class LocalImages:
 
         A path keeps its bytes, so nothing of its metadata is lost, and its format. A PIL image
         or an ``(h, w, 3)`` uint8 array becomes PNG; the text, EXIF and colour profile that a PIL
-        image carries are written along.
+        image carries are written along. An `ImageFile` with ``link`` gets a second name, and no
+        byte of it is copied: deleting ours leaves the other, but who writes into the file changes both.
 
         Raises:
-            ImageError: Missing, broken, empty, too large, or not an image.
-            StorageError: The disk refused; no file is left.
+            ImageError: Missing, broken, empty, too large, or not an image; or changed while it was linked.
+            StorageError: The disk refused, or the file cannot be linked; no file is left.
         """
+        file = image if isinstance(image, ImageFile) else None
         name = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
-        data = _png_bytes(image) if name is None else _file_bytes(name)
+        data = _png_bytes(image) if name is None else file_bytes(file or name)
         path = self._root / partial_name()
+        self._make_root()
+        if file is not None and file.link:
+            _link(file.path, path, data)
+        else:
+            self._write(path, data)
         try:
-            if not self._root.is_dir():
-                self._root.mkdir(parents=True, exist_ok=True)
-            write_new(path, [data], durable=False)
-        except OSError as exc:
-            raise storage_error(f"store an image in {self._root}", exc) from exc
-        try:
-            suffix = ".png" if name is None else _checked_suffix(data, name)
+            suffix = ".png" if name is None else _checked_suffix(data, name, file is not None and file.whole)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
         return Staged(path, suffix, len(data), content_hash(data))
+
+    def _make_root(self) -> None:
+        try:
+            if not self._root.is_dir():
+                self._root.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise storage_error(f"store an image in {self._root}", exc) from exc
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            write_new(path, [data], durable=False)
+        except OSError as exc:
+            raise storage_error(f"store an image in {self._root}", exc) from exc
 
     def exists(self, image_name: str) -> bool:
         """Whether the folder holds anything of that name, a broken link included."""
@@ -151,28 +172,30 @@ class LocalImages:
             raise storage_error(f"delete {failed.filename}", failed) from failed
 
 
-def _file_bytes(name: str) -> bytes:
+def _link(source: str, path: Path, data: bytes) -> None:
+    """Give a file a second name; it must still hold what was read of it."""
     try:
-        data = Path(name).read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as exc:
-        raise ImageNotFoundError(f"no image at {name!r}") from exc
-    except ValueError as exc:  # a zero character
-        raise ImageNotFoundError(f"{name!r} is not the name of a file: {exc}") from exc
-    except IsADirectoryError as exc:
-        raise ImageError(f"{name!r} is a folder, not an image file: name the files in it") from exc
+        os.link(Path(source).resolve(), path)  # a symbolic link would get the second name itself
+        unchanged = path.read_bytes() == data
     except OSError as exc:
-        raise StorageError(f"cannot read {name!r}: {exc.strerror or exc}") from exc
-    if not data:
-        raise ImageError(f"{name!r} is empty (0 bytes)")
-    return data
+        path.unlink(missing_ok=True)
+        why = _NO_LINK.get(exc.errno or 0, exc.strerror or str(exc))
+        error = StorageError(
+            f"cannot link {source!r} into {path.parent}: {why}. Copy it instead (--copy, link=False)"
+        )
+        error.errno = exc.errno
+        raise error from exc
+    if not unchanged:
+        path.unlink()
+        raise ImageError(f"{source!r} changed while it was read: add it again when it is complete")
 
 
-def _checked_suffix(data: bytes, name: str) -> str:
+def _checked_suffix(data: bytes, name: str, decoded: bool) -> str:
     """The suffix of the format that the bytes have, after checking that the image is whole."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             kind = image.format or ""
-            _check_whole(image, kind, data)
+            _check_whole(image, kind, data, decoded)
     except UnidentifiedImageError as exc:
         raise ImageError(f"{name!r} is not an image that Pillow can read") from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
@@ -185,8 +208,11 @@ def _checked_suffix(data: bytes, name: str) -> str:
     return _SUFFIXES.get(kind, f".{kind.lower()}")
 
 
-def _check_whole(image: Image.Image, kind: str, data: bytes) -> None:
-    """Find a cut or damaged file as cheaply as its format allows; raises what Pillow raises."""
+def _check_whole(image: Image.Image, kind: str, data: bytes, decoded: bool) -> None:
+    """Find a cut or damaged file as cheaply as its format allows; raises what Pillow raises.
+
+    What was ``decoded`` is whole, but for a PNG, whose end no decoder asks for.
+    """
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
     if kind == "PNG":
@@ -195,6 +221,8 @@ def _check_whole(image: Image.Image, kind: str, data: bytes) -> None:
             raise SyntaxError("it is cut short, or a checksum in it is wrong")
         if b"IDAT" not in chunks:
             raise SyntaxError("it holds no pixels")
+    elif decoded:
+        return
     elif kind == "JPEG":
         image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))
         image.load()  # the whole stream, at an eighth of the size

@@ -186,7 +186,7 @@ class CacheManager(Storing):
 
         Args:
             image_path: A path (its bytes and format are kept), a PIL image, or an ``(h, w, 3)``
-                uint8 array (stored as PNG).
+                uint8 array (stored as PNG). `reverie.pixels.ImageFile` is a path that can be linked.
             prompt: The prompt it was made with.
             generation_params: How it was made; anything JSON can hold.
             embedding: ``(d,)`` numbers, normalised to unit length; None for an entry that similarity

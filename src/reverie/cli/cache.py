@@ -37,6 +37,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
     cls=LazyGroup,
     homes={
         "add": "reverie.cli.cache_changes:add",
+        "import": "reverie.cli.cache_import:import_folders",
         "list": "reverie.cli.cache:list_entries",
         "show": "reverie.cli.cache:show_entry",
         "similar": "reverie.cli.cache:similar",
