@@ -37,8 +37,8 @@ def test_the_tree_has_the_documented_nouns() -> None:
     """Every command of the contract is there."""
     root = {"", "dream", "replay", "study", "report", "parts", "cache", "models"}
     cache = (
-        "add import list show similar search tag random pin unpin remove clear check convert reindex path stats "
-        "duplicates export"
+        "add import list show similar search tag random pin unpin remove clear check convert reindex path "
+        "stats duplicates export"
     )
     models = "list pull path remove engines quantise"
     nouns = {f"cache {noun}" for noun in cache.split()} | {f"models {noun}" for noun in models.split()}
