@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint format bench long-life study docs clean
+.PHONY: help demo test test-long lint format bench long-life soak study docs clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench: $(VENV)/.bench ## all benchmarks, interleaved with their peers (a quarter
 
 long-life: $(VENV)/.bench ## five loops of 10,000 frames: do they stay varied, and as fast and small (an hour)
 	$(BIN)/python benchmarks/long_life.py $(ARGS)
+
+soak: $(VENV)/.bench ## a million adds to a cache that evicts: does it grow or slow down (an hour)
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 study: $(VENV)/.bench ## the whole held-out study into ./study; Ctrl-C keeps what is done (half a day)
 	$(BIN)/reverie study $(ARGS)

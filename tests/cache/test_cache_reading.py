@@ -305,6 +305,21 @@ def test_a_reader_keeps_up_without_growing(open_cache: Open, kind: str) -> None:
     assert len(cache._mirror._unread) <= 4
 
 
+def test_what_is_kept_in_memory_has_a_limit_that_nobody_sees(
+    open_cache: Open, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """More entries than are kept at a time: all are given, in the order asked, by every way."""
+    monkeypatch.setattr("reverie.cache.mirror._KEPT_RECORDS", 4)
+    monkeypatch.setattr("reverie.cache.mirror._READ_AT_ONCE", 3)
+    cache = open_cache(index=kind, max_size=None)
+    ids = filled(cache, 11)
+    assert len(cache._mirror._kept) <= 4
+    for asked in ([ids[0], ids[10]], [ids[10], ids[0], ids[9], ids[1]], ids, ids[::-1], ids[:1] * 3):
+        assert [entry.cache_id for entry in cache.peek(asked)] == asked
+    assert [entry.cache_id for entry in cache] == [entry.cache_id for entry in cache.get_all()] == ids
+    assert len(cache._mirror._kept) <= 4
+
+
 def test_a_new_manager_reads_bodies_when_they_are_needed(open_cache: Open, tmp_path: Path, kind: str) -> None:
     """An old entry, a random one and all of them are the same whoever wrote them."""
     first = open_cache(index=kind, max_size=None)

@@ -187,27 +187,25 @@ class Mirror:
         if kept is None:
             for record in self._index.read([cache_id]):
                 kept = self._keep(record)
-        if kept is None:
-            return None
+        return None if kept is None else self._entry(kept)
+
+    def _entry(self, kept: _Kept) -> CacheEntry:
         try:
             return kept.record.entry(kept.path, kept.used_ns)
         except ValueError as exc:
             raise IndexCorruptError(
-                f"{self._index.path}: the entry {cache_id!r} is damaged: {exc}. To keep the index aside and "
-                f"rebuild it: reverie cache check --fix --cache {self._images.parent}"
+                f"{self._index.path}: the entry {kept.record.cache_id!r} is damaged: {exc}. To keep the "
+                f"index aside and rebuild it: reverie cache check --fix --cache {self._images.parent}"
             ) from exc
 
     def entries(self, cache_ids: Sequence[str]) -> Iterator[CacheEntry]:
         """Snapshots in the order asked, ids that are gone passed over; bodies are read many at once."""
         for start in range(0, len(cache_ids), _READ_AT_ONCE):
             part = cache_ids[start : start + _READ_AT_ONCE]
-            for record in self._index.read([cache_id for cache_id in part if cache_id not in self._kept]):
-                self._keep(record)
-            for cache_id in part:
-                if cache_id in self._kept:
-                    entry = self.entry(cache_id)
-                    if entry is not None:
-                        yield entry
+            found = {cache_id: self._kept[cache_id] for cache_id in part if cache_id in self._kept}
+            for record in self._index.read([cache_id for cache_id in part if cache_id not in found]):
+                found[record.cache_id] = self._keep(record)  # which may push out one that was kept
+            yield from (self._entry(found[cache_id]) for cache_id in part if cache_id in found)
 
     def _keep(self, record: Record) -> _Kept:
         while len(self._kept) >= _KEPT_RECORDS:
