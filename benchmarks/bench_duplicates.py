@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -65,20 +66,17 @@ def rows(count: int, rounds: int) -> list[Row]:
     matrix = frames(count)
     found: dict[str, list[int]] = {}
 
-    def ours(name: str, threads: int) -> Callable[[], None]:
-        def run() -> None:
-            found[name] = group_near(matrix, DEFAULT_LOOK, threads=threads).of.tolist()
+    def ours(threads: int) -> list[int]:
+        return group_near(matrix, DEFAULT_LOOK, threads=threads).of.tolist()
 
-        return run
-
-    def peer() -> None:
-        found["peer"] = multiplied(matrix, DEFAULT_LOOK)
+    def keeping(name: str, group: Callable[..., list[int]], *given: object) -> Callable[[], None]:
+        return lambda: found.update({name: group(*given)})
 
     taken = interleave(
         {
-            "peer": peer,
-            "one": ours("one", 1),
-            "all": ours("all", processors()),
+            "peer": keeping("peer", multiplied, matrix, DEFAULT_LOOK),
+            "one": keeping("one", ours, 1),
+            "all": keeping("all", ours, processors()),
         },
         rounds=rounds,
         warm_up=0,
