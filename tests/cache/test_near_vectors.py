@@ -32,8 +32,8 @@ def clustered(count: int, dimensions: int, spread: float) -> Vectors:
     centres = rng.standard_normal((max(1, count // 10), dimensions))
     rows = centres[rng.integers(len(centres), size=count)]
     rows += spread * rng.uniform(0, 1, (count, 1)) * rng.standard_normal(rows.shape)
-    copies = rng.choice(count, count // 20, replace=False)
-    rows[copies] = rows[rng.permutation(copies)]
+    originals, copies = rng.choice(count, (2, count // 20), replace=False)
+    rows[copies] = rows[originals]
     unit: Vectors = (rows / np.linalg.norm(rows, axis=1)[:, None]).astype(np.float32)
     return unit
 

@@ -91,6 +91,16 @@ def test_export_of_some_entries_as_json(twins: Path, reverie: Run) -> None:
     assert [each["cache_id"] for each in lines] == ["cache_00003", "cache_00001"]
 
 
+def test_export_of_what_fulfils_conditions(twins: Path, reverie: Run) -> None:
+    """As `reverie cache list` chooses; --id and conditions together are wrong usage."""
+    done = reverie("cache", "export", "out.jsonl", "--words", "prompt", "--not-pinned", "--limit", 3)
+    assert done.stdout == "3 entries exported: records in ./out.jsonl\n"
+    lines = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [each["cache_id"] for each in lines] == ["cache_00002", "cache_00003", "cache_00005"]
+    both = reverie("cache", "export", "both", "--id", "cache_00001", "--pinned")
+    assert (both.exit_code, "not both" in both.stderr, Path("both").exists()) == (2, True, False)
+
+
 def test_export_replaces_nothing_and_tells_what_is_missing(twins: Path, reverie: Run) -> None:
     """A second export to the same place is refused; an image that is gone makes the exit code 1."""
     assert reverie("cache", "export", "out").exit_code == 0

@@ -213,8 +213,14 @@ def _writer(
 
 
 def _dimensions(cache: CacheManager, ids: Sequence[str]) -> int | None:
-    """The one length of all vectors; None where there is no vector. Reads the records once more."""
-    lengths: dict[int, str | None] = {}
+    """The one length of all vectors; None where there is no vector.
+
+    Where the cache holds vectors of several lengths, the records are read once more, for those of these ids.
+    """
+    lengths: dict[int, str | None] = {length: encoder for encoder, length, _ in cache.encoders()}
+    if len(lengths) < 2:
+        return next(iter(lengths), None)
+    lengths = {}
     for _, entries in _batches(cache, ids):
         for entry in entries:
             if entry.embedding is not None:

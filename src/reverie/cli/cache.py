@@ -346,6 +346,7 @@ def stats(place: Place, as_json: bool) -> None:
 )
 @click.option("--id", "cache_ids", multiple=True, metavar="ID", help="Only this entry.  [repeatable]")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the newest N.")
+@conditions
 @click.option(
     "--vectors",
     type=click.Choice(["numbers", "base64", "none"]),
@@ -356,8 +357,16 @@ def stats(place: Place, as_json: bool) -> None:
 )
 @cache_option
 @json_option
-def export(*, cache_ids: Sequence[str], limit: int | None, place: Place, as_json: bool, **how: Any) -> None:
-    """Write entries as files for other programs; the cache stays as it is.
+def export(
+    *,
+    cache_ids: Sequence[str],
+    limit: int | None,
+    where: Where,
+    place: Place,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    """Write entries, or those that fulfil all conditions, as files for other programs.
 
     OUT is a folder, or a file that ends in .zip, .jsonl or .parquet. A folder and a zip hold the images
     byte for byte and metadata.jsonl, which Hugging Face's imagefolder reads; .jsonl the records alone;
@@ -369,8 +378,8 @@ def export(*, cache_ids: Sequence[str], limit: int | None, place: Place, as_json
     """
     from reverie.cli.exporting import run
 
-    if cache_ids and limit is not None:
-        raise click.UsageError("say --id or --limit, not both")
-    code = run(place, cache_ids=cache_ids, limit=limit, as_json=as_json, **how)
+    if cache_ids and (where or limit is not None):
+        raise click.UsageError("say --id, or --limit and conditions, not both")
+    code = run(place, cache_ids=cache_ids, limit=limit, where=where, as_json=as_json, **how)
     if code:
         raise click.exceptions.Exit(code)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reverie.cache.export import ExportReport, export_cache
 from reverie.cli.counting import counted
+from reverie.cli.entries import chosen
 from reverie.cli.main import OURS
 from reverie.cli.output import complain, count, json_line, near, say, size
 from reverie.cli.params import spelled_out
 from reverie.cli.place import Place, open_cache
+
+if TYPE_CHECKING:
+    from reverie.cache.manager import CacheManager
+    from reverie.query import Where
 
 __all__ = ["result", "run", "summary"]
 
@@ -29,6 +34,7 @@ def run(
     form: str | None,
     cache_ids: Sequence[str],
     limit: int | None,
+    where: Where,
     vectors: str,
     as_json: bool,
 ) -> int:
@@ -38,10 +44,8 @@ def run(
         ReverieError: The cache cannot be used, the target is there already, or the disk refused.
     """
     with open_cache(place) as cache, counted("exporting") as tell:
-        chosen = list(spelled_out(cache_ids)) if cache_ids else None
-        if limit is not None:
-            chosen = cache.ids()[-limit:]
-        report = export_cache(cache, target, form=form, cache_ids=chosen, vectors=vectors, progress=tell)
+        ids = list(spelled_out(cache_ids)) if cache_ids else _fitting(cache, where, limit)
+        report = export_cache(cache, target, form=form, cache_ids=ids, vectors=vectors, progress=tell)
     for cache_id, error in report.failures.items():
         complain(f"{cache_id} is exported without its image: {error}")
     if as_json:
@@ -49,6 +53,13 @@ def run(
     else:
         say(summary(report))
     return OURS if report.failures else 0
+
+
+def _fitting(cache: CacheManager, where: Where, limit: int | None) -> list[str] | None:
+    """Ids of the newest ``limit`` entries that fulfil the conditions, oldest first; None: of all."""
+    if not where:
+        return None if limit is None else cache.ids()[-limit:]
+    return [entry.cache_id for entry in chosen(cache, where, limit)]
 
 
 def summary(report: ExportReport) -> str:
