@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, TypeAlias
 
 from reverie import registry
 from reverie.admission import Admission
+from reverie.cache.adding import NewEntry
 from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.cache.manager import CacheManager
 from reverie.cache.similarity import as_target, check_cut
@@ -161,9 +162,8 @@ class ImageMemory:
                 return Remembered(None, vector, outcome="rejected", reason=reason)
         gone = self._adding.gone = []
         try:
-            cache_id = self.cache.add(
-                frame, prompt, generation_params, vector, parents=parents, pinned=pinned
-            )
+            new = NewEntry(frame, prompt, generation_params, vector, parents=parents, pinned=pinned)
+            cache_id = self.cache.add_many([new])[0]  # which tells at once what went for it
         finally:
             self._adding.gone = None
         return Remembered(cache_id, vector, tuple(gone), "replaced" if gone else "new", reason)

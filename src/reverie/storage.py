@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from pathlib import Path
 
@@ -153,11 +153,13 @@ def flush_files(paths: Sequence[Path], folder: Path) -> None:
     Raises:
         OSError: As the system reports it.
     """
-    waiting = [
-        _flushers().submit(sync_folder, folder),
-        *(_flushers().submit(_flush, path) for path in paths[1:]),
-    ]
+    waiting: list[Future[None]] = []
     try:
+        for flush, path in [(sync_folder, folder), *((_flush, path) for path in paths[1:])]:
+            try:
+                waiting.append(_flushers().submit(flush, path))
+            except RuntimeError:  # the program ends: no thread starts any more
+                flush(path)
         for path in paths[:1]:
             _flush(path)
     finally:

@@ -47,6 +47,7 @@ class NewEntry:
 class Item:
     """A new entry that was checked, its image not yet staged."""
 
+    timestamp: str
     image: ImageLike
     prompt: str
     params: bytes
@@ -64,6 +65,7 @@ class Item:
             EmbeddingError: NaN, infinity, zero, or no vector.
         """
         return cls(
+            datetime.now().isoformat(timespec="microseconds"),
             new.image,
             check_text(new.prompt, "the prompt"),
             encode_params({} if new.generation_params is None else new.generation_params),
@@ -73,7 +75,7 @@ class Item:
         )
 
     def record(self, number: int, cache_id: str, staged: Staged, used_ns: int) -> Record:
-        """It as an index stores it, added now."""
+        """It as an index stores it."""
         return Record(
             number=number,
             cache_id=cache_id,
@@ -81,7 +83,7 @@ class Item:
             prompt=self.prompt,
             params=self.params,
             embedding=self.vector,
-            timestamp=datetime.now().isoformat(timespec="microseconds"),
+            timestamp=self.timestamp,
             used_ns=used_ns,
             pinned=self.pinned,
             content_hash=staged.content_hash,
@@ -95,7 +97,10 @@ class Adding:
     """One call that adds: all of its items are stored, or none.
 
     Attributes:
-        items: What to store, each with its staged image.
+        items: What to store.
+        staged: The image of each; of what nobody waits for, they are staged when it is stored.
+        promised: Number and id of each, of what nobody waits for: they were given out already.
+        byte_size: Bytes that it takes in memory while nobody waits for it.
         records: What was stored.
         evicted: Entries that went for it, as they were; collected where somebody listens.
         named: Whether its images have their names.
@@ -103,20 +108,36 @@ class Adding:
         done: Whether it was stored, or went wrong.
     """
 
-    items: Sequence[tuple[Item, Staged]]
+    items: Sequence[Item]
+    staged: Sequence[Staged] = ()
+    promised: Sequence[tuple[int, str]] = ()
+    byte_size: int = 0
     records: list[Record] = field(default_factory=list)
     evicted: list[CacheEntry] = field(default_factory=list)
     named: bool = False
     error: BaseException | None = None
     done: bool = False
 
+    def anew(self) -> Adding:
+        """The same, to be stored once more."""
+        return Adding(self.items, promised=self.promised, byte_size=self.byte_size)
+
 
 class Arrivals:
-    """Those that wait for the writer's place; whoever has it takes all of them along."""
+    """Those that are to be stored; whoever has the writer's place takes all of them along."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: list[Adding] = []
+        self._taken = 0  # of them, being stored
+
+    def __len__(self) -> int:
+        return len(self._waiting) + self._taken
+
+    def much(self, count: int, byte_size: int) -> bool:
+        """Whether more than so many wait, or more than so many bytes."""
+        with self._lock:
+            return len(self._waiting) > count or sum(each.byte_size for each in self._waiting) > byte_size
 
     def join(self, adding: Adding) -> None:
         """Wait with the others."""
@@ -132,7 +153,18 @@ class Arrivals:
             return True
 
     def take(self) -> list[Adding]:
-        """All that wait, in the order in which they came."""
+        """All that wait, in the order in which they came; `stored` when that is done."""
         with self._lock:
             waiting, self._waiting = self._waiting, []
+            self._taken = len(waiting)
             return waiting
+
+    def stored(self) -> None:
+        """What was taken is stored, or has gone wrong, or waits again."""
+        with self._lock:
+            self._taken = 0
+
+    def put_back(self, addings: Sequence[Adding]) -> None:
+        """They could not be stored and wait again, before all others."""
+        with self._lock:
+            self._waiting = [*addings, *self._waiting]

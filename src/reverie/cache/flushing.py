@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
+from reverie.cache.background import Background
 from reverie.errors import StorageError
 from reverie.protocols import ImageStore, IndexBackend
 
@@ -40,9 +41,7 @@ class Flusher:
         self._waste: dict[str, None] = {}
         self._pending = False
         self._failure: StorageError | None = None
-        self._work = threading.Event()
-        self._end = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = Background(self, "reverie-flusher", lambda: WINDOW)
 
     def note(self, image_names: Iterable[str], waste: Iterable[str]) -> None:
         """A commit was made: these images and its rows are to be flushed, then the waste is to be deleted."""
@@ -50,20 +49,13 @@ class Flusher:
             self._names.extend(image_names)
             self._waste.update(dict.fromkeys(waste))
             self._pending = True
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="reverie-flusher", daemon=True)
-                self._thread.start()
-        self._work.set()
+        self._thread.wake(self._flush_later)
 
-    def _run(self) -> None:
-        while not self._end.is_set():
-            self._work.wait()
-            self._work.clear()
-            self._end.wait(WINDOW)
-            try:
-                self.flush()
-            except StorageError as exc:
-                self._failure = exc
+    def _flush_later(self) -> None:
+        try:
+            self.flush()
+        except StorageError as exc:
+            self._failure = exc
 
     def check(self) -> None:
         """Raise StorageError, once, when a flush in the background failed."""
@@ -99,9 +91,5 @@ class Flusher:
                 self._deleted(waste)
 
     def stop(self) -> None:
-        """End the thread; what is not flushed yet stays so."""
-        self._end.set()
-        self._work.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            with contextlib.suppress(RuntimeError):  # of another process, after a fork
-                self._thread.join()
+        """End the thread; what it has to flush, it flushes before."""
+        self._thread.stop()

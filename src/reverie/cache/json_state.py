@@ -124,7 +124,14 @@ class JsonState:
         """The next number that no entry ever had; counts up with each call."""
         number = self.number
         self.number += 1
+        self.changed = True
         return number
+
+    def give_back(self, numbers: range) -> None:
+        """Numbers that no entry got after all: they are given out again, unless higher ones were."""
+        if self.number == numbers.stop:
+            self.number = numbers.start
+            self.changed = True
 
     def last_number(self) -> int:
         """The highest number of an entry; 0 without any."""
@@ -154,8 +161,13 @@ class JsonState:
         elif not record.byte_size:
             with contextlib.suppress(OSError):
                 self._sizes[record.cache_id] = (self._images / record.image_name).stat().st_size
+        late = known is None and record.number < self.last_number()
         self.records[record.cache_id] = record
         self.lines[record.cache_id] = line
+        if late:  # its number was promised before a higher one was stored
+            in_order = sorted(self.records.values(), key=lambda each: each.number)
+            self.records = {each.cache_id: each for each in in_order}
+            self.lines = {each.cache_id: self.lines[each.cache_id] for each in in_order}
         self._bytes += self._size(record)
         self.changed = True
 

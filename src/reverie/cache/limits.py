@@ -38,6 +38,15 @@ class Limits:
         heavy = 0 if self.max_bytes is None else catalogue.total_bytes() + size - self.max_bytes
         return over, heavy
 
+    def hold(self, catalogue: Catalogue, byte_size: int) -> bool:
+        """Whether an image of that size fits once all is gone that may be evicted."""
+        count, size = self.max_size, self.max_bytes
+        if (count is None or catalogue.count() * 2 < count) and size is None:
+            return True
+        pinned = catalogue.find(catalogue.pinned())
+        fits = size is None or sum(brief.byte_size for brief in pinned) + byte_size <= size
+        return fits and (count is None or len(pinned) < count)
+
     def victims(
         self, write: Write, evictions: Evictions, adding: Record | None = None, *, limit: int | None = None
     ) -> list[str]:

@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from reverie.errors import ImageError, ImageNotFoundError, StorageError, UnsafePathError
 from reverie.pixels import BROKEN_IMAGE, MAX_PIXELS, ImageFile, ImageLike, file_bytes, to_image
 from reverie.png_decoder import sound_chunks
-from reverie.protocols import Staged
+from reverie.protocols import Staged, Taken
 from reverie.storage import content_hash, flush_files, partial_name, storage_error, write_new
 
 __all__ = ["LocalImages"]
@@ -24,6 +24,7 @@ __all__ = ["LocalImages"]
 _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}  # else the format's own name
 _XMP = "XML:com.adobe.xmp"  # where PNG keeps it
 _PNG_MODES = {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}
+_OVERHEAD = 2**16  # bytes of a PNG besides its pixels
 _NO_LINK = {
     errno.EXDEV: "it is on another disk than the cache, and a hard link needs the same",
     errno.EPERM: "the system allows no hard link to it (another owner, or a file system without them)",
@@ -76,6 +77,19 @@ class LocalImages:
             path.unlink(missing_ok=True)
             raise
         return Staged(path, suffix, len(data), content_hash(data))
+
+    def take(self, image: ImageLike) -> Taken:
+        """Check an image and take it into memory, to be staged later; raises ImageError and StorageError.
+
+        Of a file, its bytes; of pixels, a copy, which becomes PNG when it is staged.
+        """
+        if isinstance(image, (str, os.PathLike)):
+            name, data = os.fspath(image), file_bytes(image)
+            whole = isinstance(image, ImageFile) and image.whole
+            suffix = _checked_suffix(data, name, whole)
+            return Taken(ImageFile(name, data, whole=True), suffix, len(data))
+        copy = _copy(image)
+        return Taken(copy, ".png", 5 * copy.width * copy.height + _OVERHEAD)
 
     def _make_root(self) -> None:
         try:
@@ -241,6 +255,21 @@ def _png_bytes(image: Any) -> bytes:
         raise
     except _DECODE_ERRORS as exc:
         raise ImageError(f"the image cannot be stored as PNG: {exc}") from exc
+
+
+def _copy(image: Any) -> Image.Image:
+    """A copy of pixels that can be stored, with all that a PIL image carries; raises ImageError."""
+    if not isinstance(image, Image.Image):
+        return to_image(image)
+    if image.mode not in _PNG_MODES or 0 in image.size:
+        to_image(image)  # says what is wrong with it
+    try:
+        copy, exif = image.copy(), image.getexif()
+        if exif:
+            copy.info["exif"] = exif.tobytes()
+    except _DECODE_ERRORS as exc:
+        raise ImageError(f"the image cannot be stored as PNG: {exc}") from exc
+    return copy
 
 
 def _save_png(image: Image.Image, metadata: dict[str, Any]) -> bytes:

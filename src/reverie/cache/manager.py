@@ -33,7 +33,8 @@ from reverie.cache.settings import (
     make_rng,
     read_config,
 )
-from reverie.cache.storing import AT_ONCE, Storing
+from reverie.cache.storing import AT_ONCE
+from reverie.cache.write_behind import WriteBehind
 from reverie.entry import CacheEntry
 from reverie.errors import CacheError, InputError, StorageError
 from reverie.pixels import ImageLike
@@ -41,7 +42,7 @@ from reverie.pixels import ImageLike
 __all__ = ["CacheManager"]
 
 
-class CacheManager(Storing):
+class CacheManager(WriteBehind):
     """An image cache in a folder.
 
     Args:
@@ -58,10 +59,12 @@ class CacheManager(Storing):
             JSON up to 500 entries and SQLite above or unbounded.
         seed: Makes `get_random` repeatable.
         lock_timeout: Seconds to wait while another process writes.
-        durability: ``full``: what `add` returned is on the disk. ``batched``: it is out of the process, so
-            nothing is lost when that is killed, and on the disk a moment later: a power cut, or a system
-            that crashes, may take what was added in the last half second, and leave rows of it without
-            their image. Files of evicted entries go a moment later, too. `flush` and `close` wait for it.
+        durability: ``full``: what `add` returned is on the disk. ``batched``: an `add` of one checked image
+            returns at once and a thread stores it. Whoever looks through this object finds it; other
+            processes see it a moment later. When the process is killed, what its thread had not stored yet
+            is lost: a few frames, 64 at most; a power cut may take the last half second, and leave rows of
+            it without their image. `flush` and `close` wait for the disk. What could not be stored is
+            raised by the next `add`, `flush` or `close`.
         on_added: Functions for the list of that name.
         on_evicted: Functions for the list of that name; the only way to hear of evictions on opening.
 
@@ -69,7 +72,8 @@ class CacheManager(Storing):
         cache_dir: The folder, absolute.
         image_dir: Its ``images/``.
         metadata_dir: Its ``metadata/``.
-        on_added: Functions called with each `CacheEntry` that `add` of this object stored.
+        on_added: Functions called with each `CacheEntry` that `add` of this object stored; with
+            ``durability="batched"`` often in another thread.
         on_evicted: Functions called with each `CacheEntry` that eviction by this object took: in an `add`, or
             on opening past a limit. Its image is gone by then. Neither `remove` nor `clear` is an eviction.
 
@@ -253,7 +257,7 @@ class CacheManager(Storing):
             EntryNotFoundError: No entry of that id.
         """
         self._check_id(cache_id)
-        with self._writing() as write:
+        with self._changing() as write:
             if not write.index.find([cache_id]):
                 raise self._no_entry(cache_id)
             write.remove([cache_id])
@@ -263,7 +267,7 @@ class CacheManager(Storing):
         """Delete all entries and their images; `on_evicted` is not told. Their ids are not used again."""
         last, end = 0, self._newest()
         while last < end:  # in parts: whoever reads meanwhile waits for a part only
-            with self._writing() as write:
+            with self._changing() as write:
                 briefs = write.index.briefs(after=last, limit=AT_ONCE)
                 going = [brief for brief in briefs if brief.number <= end]
                 write.remove([brief.cache_id for brief in going if not (keep_pinned and brief.pinned)])
@@ -280,7 +284,7 @@ class CacheManager(Storing):
 
     def _set_pin(self, cache_id: str, pinned: bool) -> None:
         self._check_id(cache_id)
-        with self._writing() as write:
+        with self._changing() as write:
             if not write.index.find([cache_id]):
                 raise self._no_entry(cache_id)
             write.index.pin(cache_id, pinned)
@@ -312,7 +316,7 @@ class CacheManager(Storing):
         if not isinstance(vectors, Mapping):
             raise InputError(f"vectors must be a mapping of ids to vectors, got {type(vectors).__name__}")
         checked = {cache_id: check_vector(vector, encoder) for cache_id, vector in vectors.items()}
-        with self._writing() as write:
+        with self._changing() as write:
             there = {brief.cache_id for brief in write.index.find(list(checked))}
             known = {each: vector for each, vector in checked.items() if each in there}
             self._check_spaces(write, [vector for vector in known.values() if vector is not None])
@@ -325,14 +329,17 @@ class CacheManager(Storing):
         Raises:
             StorageError: The disk refused.
         """
-        with self._lock:
-            self._look()
+        self._settle()
+        self._write_uses()
+        if self._flusher is not None:
+            self._flusher.flush()
+
+    def _write_uses(self) -> None:
+        with self._seeing():
             unwritten = self._mirror.uses or self._deleted
         if unwritten:
             with self._writing():
                 pass
-        if self._flusher is not None:
-            self._flusher.flush()
 
     def check(self, fix: bool = False) -> CheckReport:
         """Compare index and files; report every disagreement.
@@ -341,17 +348,24 @@ class CacheManager(Storing):
             fix: Also repair. Files are moved aside into ``lost+found/``, records into a file beside
                 the index; nothing is deleted and no sound entry is touched.
         """
-        with self._turn, self._lock:
+        with self._turn:
             self._check_open()
             with contextlib.suppress(CacheError):  # a damaged or read-only index can be checked all the same
-                self.flush()
-            report = check_cache(
-                self.cache_dir, fix=fix, kind=self._kind, shown=self._shown, lock_timeout=self._lock_timeout
-            )
-            if report.fixed:
-                self._index.close()  # a damaged database was replaced by a new file
-                self._open_again()
-            return report
+                self._write_uses()
+                if self._flusher is not None:
+                    self._flusher.flush()  # not under the lock: its thread asks for that while it flushes
+            with self._lock:
+                report = check_cache(
+                    self.cache_dir,
+                    fix=fix,
+                    kind=self._kind,
+                    shown=self._shown,
+                    lock_timeout=self._lock_timeout,
+                )
+                if report.fixed:
+                    self._index.close()  # a damaged database was replaced by a new file
+                    self._open_again()
+                return report
 
     def close(self) -> None:
         """Let go of the files; calling it twice is fine. Last uses that cannot be written are dropped.
@@ -359,15 +373,15 @@ class CacheManager(Storing):
         Raises:
             StorageError: With ``durability="batched"``: the last adds may not be on the disk.
         """
+        self._writer.stop()
         with self._turn:
             if self._closed:
                 return
             try:
                 with contextlib.suppress(CacheError):
-                    self.flush()
-                if self._flusher is not None:
-                    self._flusher.stop()
-                    self._flusher.flush()
+                    self._write_uses()
+                self._give_back_numbers()
+                self._finish()
             finally:
                 with self._lock:
                     self._closed = True

@@ -38,6 +38,7 @@ class Reading(Session):
 
     def get(self, cache_id: str) -> CacheEntry | None:
         """The entry of an id, or None; counts as a use."""
+        self._catch_up()
         with self._lock:
             self._look_sometimes()
             return self._use(cache_id)
@@ -52,14 +53,12 @@ class Reading(Session):
 
     def get_all(self) -> list[CacheEntry]:
         """All entries, oldest first; not a use."""
-        with self._lock:
-            self._look()
+        with self._seeing():
             return list(self._mirror.entries(self._mirror.ids()))
 
     def get_random(self) -> CacheEntry | None:
         """An entry drawn evenly, or None when the cache is empty; counts as a use."""
-        with self._lock:
-            self._look()
+        with self._seeing():
             cache_id = self._mirror.draw(self._rng)
             return None if cache_id is None else self._use(cache_id)
 
@@ -67,8 +66,7 @@ class Reading(Session):
         """The entries of these ids, in the order asked; ids that are gone are passed over. Not a use."""
         for cache_id in cache_ids:
             self._check_id(cache_id)
-        with self._lock:
-            self._look()
+        with self._seeing():
             return list(self._mirror.entries(cache_ids))
 
     def read_image(self, cache_id: str, *, as_use: bool = True) -> bytes:
@@ -97,14 +95,12 @@ class Reading(Session):
         Raises:
             EncoderMismatchError: There are several and none was named.
         """
-        with self._lock:
-            self._look()
+        with self._seeing():
             return self._mirror.embeddings(encoder)
 
     def encoders(self) -> list[tuple[str | None, int, int]]:
         """Encoder (None: not known), dimensions and number of the vectors that there are."""
-        with self._lock:
-            self._look()
+        with self._seeing():
             return self._mirror.spaces()
 
     def vector_rows(self, encoder: str | None = None) -> VectorRows:
@@ -113,8 +109,7 @@ class Reading(Session):
         Raises:
             EncoderMismatchError: There are several encoders and none was named.
         """
-        with self._lock:
-            self._look()
+        with self._seeing():
             return self._mirror.rows(encoder)
 
     def select(
@@ -127,55 +122,47 @@ class Reading(Session):
             limit: How many at most; None takes all.
             newest: Newest first. With a limit that is quick, however many there are.
         """
-        with self._lock:
-            self._look()
+        with self._seeing():
             briefs = self._index.briefs(where, limit=limit, newest=newest)
             return list(self._mirror.entries([brief.cache_id for brief in briefs]))
 
     def among(self, rows: VectorRows, where: Where) -> NDArray[np.bool_]:
         """``(n,)`` whether conditions hold for the entry of each row, as a `Searcher` takes it."""
-        with self._lock:
-            self._look()
+        with self._seeing():
             numbers = self._index.numbers(where)
         return np.isin(entry_numbers(rows.numbers), numbers)
 
     def ids(self) -> list[str]:
         """The ids of all entries, oldest first."""
-        with self._lock:
-            self._look()
+        with self._seeing():
             return list(self._mirror.ids())
 
     def size(self) -> int:
         """How many entries there are."""
-        with self._lock:
-            self._look()
+        with self._seeing():
             return self._index.count()
 
     def total_bytes(self) -> int:
         """How many bytes their images take."""
-        with self._lock:
-            self._look()
+        with self._seeing():
             return self._index.total_bytes()
 
     def pinned(self) -> frozenset[str]:
         """Ids of the entries that are pinned."""
-        with self._lock:
-            self._look()
+        with self._seeing():
             return frozenset(self._index.pinned())
 
     def __len__(self) -> int:
         return self.size()
 
     def __contains__(self, cache_id: object) -> bool:
-        with self._lock:
-            self._look()
+        with self._seeing():
             return self._has(cache_id)
 
     def __iter__(self) -> Iterator[CacheEntry]:
         last, end = 0, self._newest()
         while last < end:
-            with self._lock:
-                self._look()
+            with self._seeing():
                 briefs = self._index.briefs(after=last, limit=500)
                 ids = [brief.cache_id for brief in briefs if brief.number <= end]
                 entries = list(self._mirror.entries(ids))
@@ -184,8 +171,7 @@ class Reading(Session):
 
     def _newest(self) -> int:
         """The number of the newest entry; 0 when there is none."""
-        with self._lock:
-            self._look()
+        with self._seeing():
             return max((brief.number for brief in self._index.briefs(limit=1, newest=True)), default=0)
 
     def _after_fork(self) -> None:

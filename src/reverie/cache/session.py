@@ -103,8 +103,7 @@ class Session:
 
         The options it was opened with, and what the policy has learnt since: all that JSON can hold.
         """
-        with self._lock:
-            self._look()
+        with self._seeing():
             return self._evictions.state()
 
     def _check_open(self) -> None:
@@ -128,6 +127,24 @@ class Session:
         self._check_open()
         self._absorb(self._index.poll())
         self._looked_ns = time.monotonic_ns()
+
+    def _catch_up(self) -> None:
+        """Store what was taken in without waiting: whoever looks finds it. Here there is no such thing."""
+
+    @contextmanager
+    def _seeing(self) -> Iterator[None]:
+        """Hold the lock, with all known that is stored."""
+        self._catch_up()
+        with self._lock:
+            self._look()
+            yield
+
+    @contextmanager
+    def _changing(self) -> Iterator[Write]:
+        """A write after all that was taken in."""
+        self._catch_up()
+        with self._writing() as write:
+            yield write
 
     def _look_sometimes(self) -> None:
         if self._closed or time.monotonic_ns() - self._looked_ns > _LOOK_EVERY_NS or self._pid != os.getpid():

@@ -397,8 +397,10 @@ class SqliteIndex:
         """Bring the log into the database in a thread of its own: the next write does not wait for it."""
         if self._emptying is None or not self._emptying.is_alive():
             self._logged = 0
-            self._emptying = threading.Thread(target=_checkpoint, args=(self.path,), name="reverie-log")
-            self._emptying.start()
+            emptying = threading.Thread(target=_checkpoint, args=(self.path,), name="reverie-log")
+            with contextlib.suppress(RuntimeError):  # the program ends: no thread starts any more
+                emptying.start()
+                self._emptying = emptying
 
     def _last(self, database: sqlite3.Connection) -> int:
         """The number of the last change."""

@@ -36,6 +36,11 @@ class SqliteWriter(SqliteCatalogue):
         self._number += 1
         return self._number - 1
 
+    def give_back(self, numbers: range) -> None:
+        """Numbers that no entry got after all: they are given out again, unless higher ones were."""
+        if next_number(self._database) == numbers.stop:
+            self._number = numbers.start
+
     def retire(self) -> None:
         """Another index takes this one's place."""
         self._database.execute("INSERT OR REPLACE INTO meta VALUES ('retired', 1)")
@@ -99,6 +104,8 @@ class SqliteWriter(SqliteCatalogue):
 
     def remove(self, cache_ids: Sequence[str]) -> None:
         """Take records out; their files become trash."""
+        if not cache_ids:
+            return
         for cache_id in cache_ids:
             number, name = self._database.execute(
                 "SELECT number, image_name FROM entries WHERE cache_id = ?", (cache_id,)

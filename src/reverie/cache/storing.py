@@ -64,7 +64,6 @@ class Storing(Reading):
         if not self._durable:
             own = weakref.ref(self)  # its thread must not keep a forgotten cache open
             self._flusher = Flusher(self._images, self._index, lambda names: _note_deleted(own(), names))
-            weakref.finalize(self, self._flusher.stop)
 
     def _renew_locks(self) -> None:
         super()._renew_locks()
@@ -74,17 +73,14 @@ class Storing(Reading):
 
     def _add(self, items: Sequence[Item]) -> list[str]:
         """Store checked entries, all or none; their ids."""
-        if self._flusher is not None:
-            self._flusher.check()
+        self._check_background()
         if self._lowered:
             self._lowered = False
             self._enforce_max_size()
-        adding = Adding(list(zip(items, self._stage([item.image for item in items]), strict=True)))
+        adding = Adding(items, self._stage([item.image for item in items]))
         self._arrivals.join(adding)
         try:
-            with self._turn:
-                if not adding.done:
-                    self._store(self._arrivals.take())
+            self._store_arrivals(adding)
         except BaseException:
             if self._arrivals.leave(adding):
                 self._discard(adding)
@@ -93,6 +89,26 @@ class Storing(Reading):
             raise adding.error
         self._tell(adding)
         return [record.cache_id for record in adding.records]
+
+    def _check_background(self) -> None:
+        """Raise, once, what went wrong in the background."""
+        if self._flusher is not None:
+            self._flusher.check()
+
+    def _store_arrivals(self, own: Adding | None = None) -> None:
+        """Store all that wait, unless the own one was taken along by another thread."""
+        group: list[Adding] = []
+        with self._turn:
+            if own is None or not own.done:
+                group = self._arrivals.take()
+                try:
+                    if group:
+                        self._store(group)
+                finally:
+                    self._arrivals.stored()
+        for adding in group:
+            if adding.promised and adding.done and adding.error is None:  # nobody waits for it
+                self._tell(adding)
 
     def _stage(self, images: Sequence[ImageLike]) -> list[Staged]:
         """Check images and write them under temporary names, all or none."""
@@ -123,7 +139,8 @@ class Storing(Reading):
         try:
             with self._writing() as write:
                 for adding in group:
-                    self._put(write, adding)
+                    if adding.error is None:
+                        self._put(write, adding)
                 self._commit_images(group)
         except BaseException as exc:
             self._take_back(group)
@@ -142,11 +159,10 @@ class Storing(Reading):
         """The rows of one call; where they cannot be, its error."""
         try:
             with write.attempt():
-                self._check_spaces(
-                    write, [item.vector for item, _ in adding.items if item.vector is not None]
-                )
-                for item, staged in adding.items:
-                    number, cache_id = self._new_id(write, staged)
+                self._check_spaces(write, [item.vector for item in adding.items if item.vector is not None])
+                for place, (item, staged) in enumerate(zip(adding.items, adding.staged, strict=True)):
+                    known = adding.promised[place] if adding.promised else None
+                    number, cache_id = known or self._new_id(write, staged.suffix)
                     record = item.record(number, cache_id, staged, self._now())
                     self._evict(write, adding, record)
                     write.put(record)
@@ -159,12 +175,18 @@ class Storing(Reading):
                 self._evictions.undo()
             self._discard(adding)
 
-    def _new_id(self, write: Write, staged: Staged) -> tuple[int, str]:
+    def _new_id(self, write: Write, suffix: str) -> tuple[int, str]:
+        while True:
+            number, cache_id = self._new_number(write)
+            if not self._images.exists(cache_id + suffix):
+                return number, cache_id
+
+    def _new_number(self, write: Write) -> tuple[int, str]:
+        """A number with its id, which no entry has."""
         while True:
             number = write.index.next_number()
             cache_id = f"cache_{number:05d}"
-            free = not write.index.find([cache_id]) and not self._images.exists(cache_id + staged.suffix)
-            if free and number > self._used_up:
+            if number > self._used_up and not write.index.find([cache_id]):
                 return number, cache_id
 
     def _commit_images(self, group: Sequence[Adding]) -> None:
@@ -173,7 +195,7 @@ class Storing(Reading):
         named = [
             (staged, record.image_name)
             for adding in stored
-            for (_, staged), record in zip(adding.items, adding.records, strict=True)
+            for staged, record in zip(adding.staged, adding.records, strict=True)
         ]
         self._images.commit(named, durable=self._durable)
         for adding in stored:
@@ -191,7 +213,7 @@ class Storing(Reading):
                 self._images.delete([each.image_name for each in records if each.cache_id not in there])
 
     def _discard(self, adding: Adding) -> None:
-        for _, staged in adding.items:
+        for staged in adding.staged:
             self._images.discard(staged)
 
     def _delete(self, write: Write) -> None:

@@ -138,6 +138,21 @@ class Staged:
     content_hash: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Taken:
+    """An image that is checked and in memory: what becomes of its file or its pixels does not matter now.
+
+    Attributes:
+        image: What `ImageStore.stage` takes.
+        suffix: File name ending that it will have.
+        byte_size: Bytes that it takes in memory, and not fewer than its file will have.
+    """
+
+    image: ImageLike
+    suffix: str
+    byte_size: int
+
+
 class ImageStore(Protocol):
     """Where the image files are."""
 
@@ -153,6 +168,14 @@ class ImageStore(Protocol):
         Raises:
             ImageError: Missing, broken, empty or too large.
             StorageError: The disk refused.
+        """
+
+    def take(self, image: ImageLike) -> Taken:
+        """Check an image and take it into memory, to be staged later; it is not to be linked.
+
+        Raises:
+            ImageError: Missing, broken, empty or too large.
+            StorageError: It cannot be read.
         """
 
     def exists(self, image_name: str) -> bool:

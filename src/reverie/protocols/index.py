@@ -112,6 +112,9 @@ class IndexWriter(Catalogue, Protocol):
     def next_number(self) -> int:
         """The next number that no entry ever had; counts up with each call."""
 
+    def give_back(self, numbers: range) -> None:
+        """Numbers of earlier writes that no entry got: they are given out again, unless higher ones were."""
+
     def retire(self) -> None:
         """Another index takes this one's place: later writes by anyone are refused with CacheClosedError."""
 

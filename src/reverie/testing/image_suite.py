@@ -54,6 +54,23 @@ class ImageStoreSuite:
         assert staged.suffix == ".png"
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(store.read("two.png")))), pixels)
 
+    def test_what_was_taken_is_staged_later_as_it_was(self, store: ImageStore, source: Path) -> None:
+        """Whatever becomes of the file or the pixels meanwhile; what is broken is refused at once."""
+        pixels, data = picture(2), source.read_bytes()
+        taken = [store.take(source), store.take(pixels), store.take(Image.fromarray(pixels))]
+        expected = pixels.copy()
+        pixels[:] = 0
+        source.write_bytes(b"no image any more")
+        staged = [store.stage(each.image) for each in taken]
+        assert [each.suffix for each in taken] == [each.suffix for each in staged] == [".png"] * 3
+        assert all(each.byte_size >= one.byte_size for each, one in zip(taken, staged, strict=True))
+        store.commit([(each, f"{place}.png") for place, each in enumerate(staged)])
+        assert store.read("0.png") == data
+        for name in ("1.png", "2.png"):
+            assert np.array_equal(np.asarray(Image.open(io.BytesIO(store.read(name)))), expected)
+        with pytest.raises(ImageError):
+            store.take(source)
+
     def test_an_image_is_there_from_its_commit_on(self, store: ImageStore, source: Path) -> None:
         """Staged is not stored; discarded leaves nothing; deleted is gone."""
         store.discard(store.stage(source))

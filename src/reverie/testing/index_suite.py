@@ -227,6 +227,21 @@ class IndexSuite(CatalogueSuite):
             assert writer.next_number() == 3
         fresh.close()
 
+    def test_numbers_given_back_come_again_unless_higher_ones_were_given(self, index: IndexBackend) -> None:
+        """Those that no entry got; what was put under a higher number in between keeps them from coming."""
+        with index.write() as writer:
+            assert [writer.next_number() for _ in range(4)] == [1, 2, 3, 4]
+            writer.put(record(1))
+        with index.write() as writer:
+            writer.give_back(range(2, 5))
+            assert writer.next_number() == 2
+        with index.write() as writer:
+            assert [writer.next_number() for _ in range(3)] == [3, 4, 5]
+            writer.put(record(5))
+        with index.write() as writer:
+            writer.give_back(range(3, 5))
+            assert writer.next_number() == 6
+
     def test_removed_files_are_remembered_until_they_are_deleted(
         self, tmp_path: Path, index: IndexBackend
     ) -> None:
