@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reverie import CacheManager, ImageMemory, Where
+from reverie import CacheManager, ImageMemory, NewEntry, Where
 from reverie.admission import AdmissionRate, MaximumSimilarity
 from reverie.errors import (
     CacheClosedError,
@@ -138,14 +138,14 @@ def test_what_another_thread_evicts_meanwhile_is_not_reported(memory, monkeypatc
     """Evictions belong to the add that caused them, however the threads are interleaved."""
     for shade in range(5):
         memory.remember(flat(shade))
-    add = memory.cache.add
+    add_many = memory.cache.add_many
 
     def add_behind_another(*args, **kwargs):
         with ThreadPoolExecutor(1) as other:
-            other.submit(add, flat(99), "by hand").result()
-        return add(*args, **kwargs)
+            other.submit(add_many, [NewEntry(flat(99), "by hand")]).result()
+        return add_many(*args, **kwargs)
 
-    monkeypatch.setattr(memory.cache, "add", add_behind_another)
+    monkeypatch.setattr(memory.cache, "add_many", add_behind_another)
     assert memory.remember(flat(6)).evicted == ("cache_00002",)
 
 

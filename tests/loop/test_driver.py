@@ -200,13 +200,13 @@ def test_a_step_that_failed_can_be_made_again(memory):
     generator = TinyGenerator()
     loop = loop_of(generator, Injector(memory, "none"))
     loop.step()
-    add, memory.cache.add = memory.cache.add, None
+    add, memory.cache.add_many = memory.cache.add_many, None
 
     def fail(*args, **kwargs):
-        memory.cache.add = add
+        memory.cache.add_many = add
         raise StorageError("the disk is full")
 
-    memory.cache.add = fail
+    memory.cache.add_many = fail
     with pytest.raises(StorageError):
         loop.step()
     done = loop.step()

@@ -47,7 +47,7 @@ def test_a_frame_is_encoded_then_added_then_decided_about(memory, monkeypatch):
         monkeypatch.setattr(owner, name, lambda *a, **k: done.append(step) or original(*a, **k))
 
     note(memory.matcher, "encode_image", "encode")
-    note(memory.cache, "add", "add")
+    note(memory.cache, "add_many", "add")
     note(policy, "decide", "decide")
     observe(Injector(memory, policy), 3)
     assert done == ["encode", "add", "decide"] * 3
@@ -253,13 +253,13 @@ def test_a_memory_that_is_gone_altogether(memory):
 
 def failing(memory, error):
     """Makes the next add fail once."""
-    add = memory.cache.add
+    add = memory.cache.add_many
 
     def fail(*args, **kwargs):
-        memory.cache.add = add
+        memory.cache.add_many = add
         raise error
 
-    memory.cache.add = fail
+    memory.cache.add_many = fail
 
 
 def test_a_frame_that_could_not_be_kept_was_not_counted(memory):

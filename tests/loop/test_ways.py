@@ -189,14 +189,14 @@ def test_a_frame_that_could_not_be_kept_may_be_handed_in_again(archive, monkeypa
     """On the way or not: nothing of it was counted, no step of the way taken."""
     from reverie.errors import StorageError
 
-    injector, add = Injector(archive, Way({2: to("cache_00001")})), archive.cache.add
+    injector, add = Injector(archive, Way({2: to("cache_00001")})), archive.cache.add_many
     injector.observe(scene(1))
 
     def fail(*args, **kwargs):
-        monkeypatch.setattr(archive.cache, "add", add)
+        monkeypatch.setattr(archive.cache, "add_many", add)
         raise StorageError("full")
 
-    monkeypatch.setattr(archive.cache, "add", fail)
+    monkeypatch.setattr(archive.cache, "add_many", fail)
     with pytest.raises(StorageError):
         injector.observe(scene(1))
     assert injector.observe(scene(1)).step == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,8 @@ def notified(folders: Sequence[Path], note: Note) -> Iterator[None]:
     Raises:
         StorageError: The system cannot watch them.
     """
+    # A folder made while its parent is walked is registered twice, which watchdog 7.1 warns of; no harm.
+    warnings.filterwarnings("ignore", "Callback with id .* already exists for watch", RuntimeWarning)
     observer = Observer()
     try:
         for folder in folders:
