@@ -20,6 +20,7 @@ from reverie.errors import (
     InputError,
     StorageError,
 )
+from reverie.storage import file_hash
 from reverie.testing.samples import picture, vector
 
 Open = Callable[..., Any]
@@ -150,6 +151,19 @@ def test_a_cache_is_a_collection(open_cache: Open, kind: str) -> None:
         cache.add(picture(len(seen)))
     assert seen == ids
     assert cache.ids() == [entry.cache_id for entry in cache.get_all()] == [entry.cache_id for entry in cache]
+
+
+def test_content_hashes_are_those_of_the_files(open_cache: Open, kind: str) -> None:
+    """One for every content that is there, in pages or not; what is removed goes."""
+    cache = open_cache(index=kind)
+    first, *_ = [cache.add(picture(number % 3)) for number in range(4)]
+    cache.add(picture(7))
+    assert cache.content_hashes() == {file_hash(path) for path in cache.image_dir.iterdir()}
+    assert len(cache.content_hashes()) == 4
+    cache.remove(first)
+    assert len(cache.content_hashes()) == 4
+    cache.clear()
+    assert cache.content_hashes() == set()
 
 
 def test_total_bytes_is_what_the_files_take(open_cache: Open, kind: str) -> None:

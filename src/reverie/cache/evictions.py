@@ -138,5 +138,11 @@ class Evictions:
 def brief_of(record: Record) -> Brief:
     """What decides about a record."""
     return Brief(
-        record.number, record.cache_id, record.timestamp, record.used_ns, record.pinned, record.byte_size
+        record.number,
+        record.cache_id,
+        record.timestamp,
+        record.used_ns,
+        record.pinned,
+        record.byte_size,
+        record.content_hash,
     )

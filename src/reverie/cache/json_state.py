@@ -113,7 +113,7 @@ class JsonState:
 
     def _brief(self, record: Record) -> Brief:
         head = (record.number, record.cache_id, record.timestamp)
-        return Brief(*head, record.used_ns, record.pinned, self._size(record))
+        return Brief(*head, record.used_ns, record.pinned, self._size(record), record.content_hash)
 
     def _size(self, record: Record) -> int:
         return record.byte_size or self._sizes.get(record.cache_id, 0)

@@ -14,7 +14,7 @@ from reverie import registry
 from reverie.cache.session import Session
 from reverie.cache.vector_table import entry_numbers
 from reverie.entry import CacheEntry
-from reverie.protocols import ImageStore
+from reverie.protocols import Brief, ImageStore
 from reverie.query import Where
 from reverie.vectors import EmbeddingSet, VectorRows
 
@@ -137,6 +137,13 @@ class Reading(Session):
         with self._seeing():
             return list(self._mirror.ids())
 
+    def content_hashes(self) -> set[str]:
+        """What tells the content of any image file that is there, as `reverie.storage.content_hash` does.
+
+        Of an entry whose hash the index does not hold (another program's), nothing is among them.
+        """
+        return {brief.content_hash for briefs in self._briefs(10_000) for brief in briefs} - {""}
+
     def size(self) -> int:
         """How many entries there are."""
         with self._seeing():
@@ -160,13 +167,16 @@ class Reading(Session):
             return self._has(cache_id)
 
     def __iter__(self) -> Iterator[CacheEntry]:
+        for briefs in self._briefs(500):
+            yield from self.peek([brief.cache_id for brief in briefs])
+
+    def _briefs(self, at_once: int) -> Iterator[list[Brief]]:
+        """All that is there now, so many at a time: others get their turn in between."""
         last, end = 0, self._newest()
         while last < end:
             with self._seeing():
-                briefs = self._index.briefs(after=last, limit=500)
-                ids = [brief.cache_id for brief in briefs if brief.number <= end]
-                entries = list(self._mirror.entries(ids))
-            yield from entries
+                briefs = self._index.briefs(after=last, limit=at_once)
+            yield [brief for brief in briefs if brief.number <= end]
             last = briefs[-1].number if briefs else end
 
     def _newest(self) -> int:

@@ -102,7 +102,7 @@ EMPTY = (
     "DELETE FROM changes",
     "DELETE FROM meta WHERE key = 'retired'",
 )
-BRIEF = "e.number, e.cache_id, e.timestamp, e.used_ns, e.pinned, e.byte_size"
+BRIEF = "e.number, e.cache_id, e.timestamp, e.used_ns, e.pinned, e.byte_size, e.content_hash"
 """The columns that `brief_of` takes, of ``entries AS e``."""
 
 RECORD = """
@@ -148,10 +148,10 @@ def row_of(record: Record) -> tuple[Any, ...]:
 
 def brief_of(row: tuple[Any, ...]) -> Brief:
     """A row that `BRIEF` selects; raises DamagedRowError."""
-    number, cache_id, timestamp, used_ns, pinned, byte_size = row
+    number, cache_id, timestamp, used_ns, pinned, byte_size, content_hash = row
     if None in row:
         raise DamagedRowError(f"row {number} is damaged")
-    return Brief(number, cache_id, timestamp, used_ns, bool(pinned), byte_size)
+    return Brief(number, cache_id, timestamp, used_ns, bool(pinned), byte_size, content_hash)
 
 
 def record_of(row: tuple[Any, ...]) -> Record:

@@ -121,7 +121,7 @@ class Importing:
         """Import what is in the folders now; raises what `import_folder` does."""
         with self._working():
             if not self._again:
-                self._hashes = {entry.content_hash for entry in self._cache}
+                self._hashes = self._cache.content_hashes()
             pictures = list(self.folders.pictures())
             self._failures.update(self.folders.closed)
             self._total = len(pictures) + len(self._failures)

@@ -28,6 +28,7 @@ class Brief(NamedTuple):
         used_ns: Last use, nanoseconds since the epoch.
         pinned: Eviction never takes it.
         byte_size: Bytes of its image; what an index knows no size of, it looks up on the disk.
+        content_hash: `reverie.storage.content_hash` of its image; empty where it is not known.
     """
 
     number: int
@@ -36,6 +37,7 @@ class Brief(NamedTuple):
     used_ns: int
     pinned: bool
     byte_size: int
+    content_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,7 @@ class IndexSuite(CatalogueSuite):
             assert brief.cache_id == whole.cache_id
             assert (brief.timestamp, brief.used_ns) == (whole.timestamp, whole.used_ns)
             assert (brief.pinned, brief.byte_size) == (whole.pinned, whole.byte_size)
+            assert brief.content_hash == whole.content_hash != ""
         assert sorted(brief.number for brief in index.briefs()) == [brief.number for brief in index.briefs()]
 
     def test_many_entries_are_read_in_one_call(self, index: IndexBackend) -> None:
