@@ -283,7 +283,7 @@ def similarities(matrix: Vectors, target: NDArray[np.float32]) -> NDArray[np.flo
             "were they made by another encoder?"
         )
     product: NDArray[np.float32] = np.vecdot(matrix, np.asarray(target))
-    return np.clip(product, -1.0, 1.0, out=product)
+    return np.maximum(np.minimum(product, 1.0, out=product), -1.0, out=product)  # quicker than np.clip
 
 
 def top_k(scores: NDArray[np.float32], threshold: float | None, k: int | None) -> NDArray[np.intp]:

@@ -1,0 +1,219 @@
+"""Rows in one byte a number, and by how much a product of such rows may be off.
+
+A row x is stored as c = round(x / s), s = max|x| / 127, so x = s c + e with a known length |e|; a target q
+likewise as t g + f. Then, by the triangle and the Cauchy-Schwarz inequality::
+
+    |x.q - (s c).(t g)| = |x.f + e.(t g)| <= |x| |f| + |e| |t g|
+
+The product c.g of whole numbers is below 2**24 for up to 1,040 dimensions, so float32 holds it exactly;
+beyond, and for a comparison in float32 itself, the error of summing d terms is at most d 2**-24 and is added.
+
+Many rows are first turned into coordinates in a subspace that holds most of them, and the length of the rest
+(`Subspace`): a quarter of the bytes or less, of which the product is never below the cosine.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Self, TypeAlias, TypeVar
+
+import numkong
+import numpy as np
+from numpy.typing import NDArray
+
+from reverie.vectors import VectorRows, Vectors
+
+__all__ = ["Codes", "Mirror", "Subspace", "Target"]
+
+Codes: TypeAlias = NDArray[np.int8]
+_Floats: TypeAlias = NDArray[np.float32]
+Array = TypeVar("Array", Codes, _Floats)
+
+_BLOCK = 1024  # rows turned into bytes at once
+_PACKED = 4096  # rows in one pack: short rows are read three times faster so
+_UNIT = 2.0**-24  # half the distance of float32 numbers near 1
+
+
+class Target(NamedTuple):
+    """What is looked for, as a `Mirror` compares it.
+
+    Attributes:
+        code: ``(1, w)`` int8.
+        scale: What it is multiplied with.
+        bound: How much a cosine may be above what the mirror makes of it.
+    """
+
+    code: Codes
+    scale: np.float32
+    bound: float
+
+
+class Subspace:
+    """Directions in which rows differ most, and what of a row lies outside, as one number.
+
+    With U of orthonormal columns, x = U a + (the rest), x.q = a.b + rest.rest' <= a.b + r r', where r is the
+    length of the rest. So the product of (a, r) and (b, r') is never below the cosine, and near it where
+    the subspace holds most of a row. The directions are those of the largest variance of some rows (subspace
+    iteration; Halko, Martinsson & Tropp 2011), turned at random so that no number is much larger than others.
+
+    In float32 a and b are off by at most ``off`` (summing, and columns that are not quite orthonormal), which
+    makes their product uncertain by 2 ``off`` + ``off``**2 and the square of r by 2 ``off``: r is taken so
+    much longer.
+
+    Args:
+        rows: ``(n, d)`` unit vectors, of which some are looked at.
+    """
+
+    WIDTH = 128
+    """Numbers of a row in it."""
+
+    _REST = 16  # of which so many are a part of the length of the rest, so that none is large
+    _LOOKED_AT = 2048
+    _ROUNDS = 3
+
+    def __init__(self, rows: Vectors) -> None:
+        rng = np.random.default_rng(0)
+        some = np.linspace(0, len(rows) - 1, min(len(rows), self._LOOKED_AT)).astype(int)
+        sample = rows[some].astype(np.float64)
+        width = self.WIDTH - self._REST
+        found = rng.standard_normal((rows.shape[1], width))
+        for _ in range(self._ROUNDS):
+            found, _ = np.linalg.qr(sample.T @ (sample @ found))
+        turned, _ = np.linalg.qr(rng.standard_normal((width, width)))
+        self._directions = np.ascontiguousarray((found @ turned).T, dtype=np.float32)
+        exact = self._directions.astype(np.float64)
+        askew = float(np.linalg.norm(exact @ exact.T - np.eye(width)))
+        summing = 1.01 * rows.shape[1] * _UNIT
+        self._off = math.sqrt(width) * summing + askew
+        self._longer = np.float32(2.1 * self._off + 4 * summing)
+        self.bound = 2.1 * self._off + 2 * self._off**2
+
+    def of(self, rows: Vectors) -> Vectors:
+        """``(n, WIDTH)`` of rows ``(n, d)``."""
+        return self._joined(rows @ self._directions.T, np.vecdot(rows, rows))
+
+    def of_one(self, vector: _Floats) -> _Floats:
+        """``(WIDTH,)`` of one row ``(d,)``; wakes no other thread."""
+        inside = np.vecdot(self._directions, vector)
+        joined: _Floats = self._joined(inside[None], np.vecdot(vector, vector))[0]
+        return joined
+
+    def _joined(self, inside: Vectors, squares: _Floats | np.float32) -> Vectors:
+        rest = np.sqrt(np.maximum(squares - np.vecdot(inside, inside), 0) + self._longer)
+        joined = np.empty((len(inside), self.WIDTH), dtype=np.float32)
+        joined[:, : -self._REST] = inside
+        joined[:, -self._REST :] = (rest / np.float32(math.sqrt(self._REST)))[..., None]
+        return joined
+
+
+class Mirror:
+    """Rows in one byte a number, as far as they are turned into bytes; one that is read is never changed.
+
+    Args:
+        origin: `VectorRows.origin` of the rows.
+        dimensions: Of a row.
+        subspace: Where their coordinates are kept instead of the rows; None: the rows themselves.
+    """
+
+    def __init__(self, origin: object, dimensions: int, subspace: Subspace | None = None) -> None:
+        self._origin = origin
+        self.subspace = subspace
+        self.width = dimensions if subspace is None else subspace.WIDTH
+        self._packs: tuple[numkong.PackedMatrix, ...] = ()
+        self._codes = np.empty((0, self.width), dtype=np.int8)  # with room behind; begins after the packs
+        self._scales = np.empty(0, dtype=np.float32)
+        self._count = 0
+        self._error = 0.0  # greatest distance between a row and its code
+
+    def __len__(self) -> int:
+        return self._count
+
+    def known(self, rows: VectorRows) -> int:
+        """How many of these rows it holds."""
+        return self._count if rows.origin is self._origin else 0
+
+    def followed(self, rows: VectorRows) -> Self:
+        """One that holds these rows, and maybe later ones; of other rows than it has, nothing is kept."""
+        count = len(rows)
+        if rows.origin is self._origin and count <= self._count:
+            return self
+        grown = type(self)(rows.origin, rows.matrix.shape[1], self.subspace)
+        base = self if rows.origin is self._origin else grown
+        known, first = base._count, base._first
+        grown._packs, grown._count, grown._error = base._packs, count, base._error
+        grown._codes = _with_room(base._codes, known - first, count - first)
+        grown._scales = _with_room(base._scales, known, count)
+        for start in range(known, count, _BLOCK):
+            stop = min(start + _BLOCK, count)
+            part = rows.matrix[start:stop]
+            codes, scales, errors = _coded(part if self.subspace is None else self.subspace.of(part))
+            grown._codes[start - first : stop - first], grown._scales[start:stop] = codes, scales
+            grown._error = max(grown._error, float(errors.max()))
+        if self.subspace is not None:
+            grown._pack()
+        return grown
+
+    @property
+    def _first(self) -> int:
+        """The first row that is in no pack."""
+        return len(self._packs) * _PACKED
+
+    def _pack(self) -> None:
+        whole = (self._count - self._first) // _PACKED
+        if whole:
+            packs = (self._codes[at * _PACKED : (at + 1) * _PACKED] for at in range(whole))
+            self._packs += tuple(numkong.dots_pack(each) for each in packs)
+            self._codes = self._codes[whole * _PACKED :].copy()
+
+    def target(self, vector: _Floats) -> Target:
+        """A unit vector ``(d,)`` as it is compared with these rows."""
+        summing = 4 * vector.size * _UNIT
+        if self.subspace is not None:
+            vector = self.subspace.of_one(vector)
+            summing += self.subspace.bound
+        scale = np.maximum(np.abs(vector).max(), np.float32(1e-30)) / np.float32(127)
+        whole = np.rint(vector / scale)
+        off = vector - whole * scale
+        error = math.sqrt(np.vecdot(off, off))
+        bound = 1.01 * error + self._error * (1.01 + error)
+        return Target(whole.astype(np.int8)[None], scale, 1.001 * bound + summing)
+
+    def scan(self, target: Target, near: _Floats, part: slice) -> None:
+        """Put what the cosines of some rows are about into their places.
+
+        Args:
+            target: As `target` made it.
+            near: ``(n,)`` of all rows.
+            part: Which rows; begins and ends at a multiple of 4,096 or at the end.
+        """
+        start = part.start
+        for pack in self._packs[start // _PACKED : part.stop // _PACKED]:
+            products = np.asarray(numkong.dots_packed(target.code, pack))[0]
+            stop = start + _PACKED
+            np.multiply(products, target.scale, out=near[start:stop], dtype=np.float32, casting="unsafe")
+            start = stop
+        if start < part.stop:
+            codes = self._codes[start - self._first : part.stop - self._first]
+            numkong.cdist(
+                target.code, codes, metric="dot", out=near[None, start : part.stop], out_dtype="float32"
+            )
+            near[start : part.stop] *= target.scale
+        near[part] *= self._scales[part]
+
+
+def _with_room(array: Array, used: int, count: int) -> Array:
+    """The array, or one with what is used of it and room for so many rows and later ones."""
+    if count <= len(array):
+        return array
+    room = max(count, min(2 * len(array), len(array) + 2**16))
+    more = np.empty((room, *array.shape[1:]), dtype=array.dtype)
+    more[:used] = array[:used]
+    return more
+
+
+def _coded(matrix: Vectors) -> tuple[Codes, _Floats, _Floats]:
+    """Rows as whole numbers from -127 to 127, what to multiply them with, and how far off that is."""
+    scales = np.maximum(np.abs(matrix).max(axis=1), np.float32(1e-30)) / np.float32(127)
+    whole = np.rint(matrix / scales[:, None])
+    off = matrix - whole * scales[:, None]
+    return whole.astype(np.int8), scales, np.sqrt(np.vecdot(off, off))
