@@ -193,11 +193,13 @@ def show(rows: list[Row], *, head: bool = True) -> None:
         print(f"| {' | '.join(row.cells())} |", flush=True)
 
 
-def arguments(what: str) -> argparse.Namespace:
-    """The options that every benchmark here has: ``quick`` and ``folder``."""
+def arguments(what: str, *, entries: int | None = None) -> argparse.Namespace:
+    """The options that every benchmark here has: ``quick`` and ``folder``; ``entries`` where one is given."""
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a result")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="disk to write to")
+    if entries is not None:
+        parser.add_argument("--entries", type=int, default=entries, help="how many the large cache has")
     return parser.parse_args()
 
 

@@ -149,6 +149,14 @@ def test_what_another_thread_evicts_meanwhile_is_not_reported(memory, monkeypatc
     assert memory.remember(flat(6)).evicted == ("cache_00002",)
 
 
+def test_what_went_is_known_at_once_when_adds_are_not_waited_for(tmp_path):
+    """With ``durability="batched"`` `remember` stores before it returns, in its own thread."""
+    with ImageMemory(tmp_path, max_size=2, encoder=MeanColour(), durability="batched") as memory:
+        kept = [memory.remember(flat(shade)) for shade in (10, 50, 90)]
+        assert [each.evicted for each in kept] == [(), (), (kept[0].cache_id,)]
+        assert kept[2].outcome == "replaced"
+
+
 def test_two_memories_over_one_cache_report_their_own_evictions(tmp_path):
     """Each learns of what its own frames pushed out."""
     with CacheManager(tmp_path, max_size=2) as cache:

@@ -20,7 +20,7 @@ from PIL import Image, PngImagePlugin
 from reverie import png_decoder
 from reverie.errors import ImageError, StorageError
 from reverie.pixels import pixels_from_bytes, to_pixels
-from reverie.png_decoder import decode
+from reverie.png_decoder import decode, size_of_plain
 
 WIDTH, HEIGHT = 13, 9
 NOISE = np.random.default_rng(3).integers(0, 256, (HEIGHT, WIDTH, 4), dtype=np.uint8)
@@ -334,3 +334,45 @@ def test_errors_that_are_not_of_the_stream_are_not_hidden(decoder: Callable[[Any
 def test_what_is_no_png_is_none(data: bytes) -> None:
     """Nothing is asked of the decoder."""
     assert decode(data) is None
+
+
+# ----------------------------------------------------------------------------------- the size of plain files
+
+
+@pytest.mark.parametrize("data", [file(), file(cut=7), file(before=chunk(b"tEXt", b"parameters\0a fox"))])
+def test_the_size_of_a_plain_file_is_known_without_pillow(data: bytes) -> None:
+    """Pixels in one chunk or several, uncompressed texts."""
+    assert size_of_plain(data) == (WIDTH, HEIGHT)
+    for mode in ("1", "L", "LA", "RGB", "RGBA", "I;16"):
+        assert size_of_plain(saved(Image.new(mode, (5, 3)))) == (5, 3)
+
+
+CHUNKS = st.sampled_from(
+    [b"IHDR", b"IDAT", b"tEXt", b"zTXt", b"iTXt", b"PLTE", b"tRNS", b"acTL", b"IEND", b"abcd"]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    head=st.builds(
+        header,
+        depth=st.sampled_from([0, 1, 2, 3, 4, 8, 16, 32]),
+        colour=st.integers(0, 7),
+        compression=st.sampled_from([0, 0, 0, 1]),
+        filtering=st.sampled_from([0, 0, 0, 1]),
+        interlace=st.integers(0, 2),
+    ),
+    chunks=st.lists(st.tuples(CHUNKS, st.binary(max_size=8)), max_size=4),
+    damage=st.one_of(st.none(), st.tuples(st.integers(0, 200), st.integers(0, 255))),
+    cut=st.one_of(st.none(), st.integers(0, 100)),
+)
+def test_pillow_opens_whatever_is_called_plain(head, chunks, damage, cut) -> None:
+    """Of any chunks, damaged or cut: the file is opened by Pillow, has that size, and all of it is there."""
+    data = bytearray(file(head=head, before=b"".join(chunk(kind, content) for kind, content in chunks)))
+    if damage is not None:
+        data[damage[0] % len(data)] = damage[1]
+    size = size_of_plain(bytes(data if cut is None else data[:-cut]))
+    if size is not None:
+        with Image.open(io.BytesIO(data)) as image:
+            assert (image.format, image.size) == ("PNG", size)
+            image.verify()

@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from reverie.errors import ImageError, ImageNotFoundError, StorageError, UnsafePathError
 from reverie.pixels import BROKEN_IMAGE, MAX_PIXELS, ImageFile, ImageLike, file_bytes, to_image
-from reverie.png_decoder import sound_chunks
+from reverie.png_decoder import size_of_plain, sound_chunks
 from reverie.protocols import Staged, Taken
 from reverie.storage import content_hash, flush_files, partial_name, storage_error, write_new
 
@@ -206,10 +206,13 @@ def _link(source: str, path: Path, data: bytes) -> None:
 
 def _checked_suffix(data: bytes, name: str, decoded: bool) -> str:
     """The suffix of the format that the bytes have, after checking that the image is whole."""
+    plain = size_of_plain(data)
+    kind = "PNG"
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            kind = image.format or ""
-            _check_whole(image, kind, data, decoded)
+        if plain is None or plain[0] * plain[1] > MAX_PIXELS // 2:  # from there on Pillow warns
+            with Image.open(io.BytesIO(data)) as image:
+                kind = image.format or ""
+                _check_whole(image, kind, data, decoded)
     except UnidentifiedImageError as exc:
         raise ImageError(f"{name!r} is not an image that Pillow can read") from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:

@@ -46,24 +46,24 @@ class WriteBehind(Storing):
 
     # ------------------------------------------------------------------ taking in
 
-    def _add(self, items: Sequence[Item]) -> list[str]:
+    def _add_one(self, item: Item) -> str:
+        """Take an entry into memory, or store it; its id."""
         if self._durable:
-            return super()._add(items)
+            return self._add([item])[0]
         self._check_open()
         if self._arrivals.much(_WAITING, _WAITING_BYTES):
             self._catch_up()
         self._check_background()
-        item = items[0] if len(items) == 1 else None
-        if item is None or self._lowered or (isinstance(item.image, ImageFile) and item.image.link):
-            return super()._add(items)
+        if self._lowered or (isinstance(item.image, ImageFile) and item.image.link):
+            return self._add([item])[0]
         taken = self._images.take(item.image)
         item = replace(item, image=taken.image)
         if not self._will_fit(item, taken.byte_size):
-            return super()._add([item])
-        number = self._promise(taken.suffix)
-        self._arrivals.join(Adding([item], promised=[number], byte_size=taken.byte_size))
+            return self._add([item])[0]
+        number, cache_id = self._promise(taken.suffix)
+        self._arrivals.join(Adding([item], promised=[(number, cache_id)], byte_size=taken.byte_size))
         self._writer.wake(self._catch_up)
-        return [number[1]]
+        return cache_id
 
     def _will_fit(self, item: Item, byte_size: int) -> bool:
         """Whether storing it can fail for no other reason than the disk."""
