@@ -13,7 +13,7 @@ from reverie.cli.progress import clock_time
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Tell", "counted"]
+__all__ = ["Tell", "counted", "figures_bar"]
 
 _QUIET = 2.0
 """Seconds in which a job may end without a line where no bar is shown."""
@@ -53,6 +53,27 @@ def _bar(screen: Console, doing: str) -> Iterator[Tell]:
     task = bar.add_task(doing, total=None)
     with bar:
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def figures_bar(screen: Console, doing: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar that stays, beside figures of the job's own; gives what takes done, total and figures.
+
+    Args:
+        screen: A terminal.
+        doing: What is going on, such as ``importing``.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=16, complete_style="none"),
+        TextColumn("{task.fields[figures]}", markup=False),
+        console=screen,
+    )
+    task = bar.add_task(doing, total=None, figures="")
+    with bar:
+        yield lambda done, total, figures: bar.update(task, completed=done, total=total, figures=figures)
 
 
 class _Lines:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.cache.manager import CacheManager
+from reverie.cli.counting import figures_bar
 from reverie.cli.downloading import downloads
 from reverie.cli.main import INTERRUPTED, OURS
 from reverie.cli.output import complain, console, count, json_line, near, note, say, size
@@ -18,9 +19,6 @@ from reverie.cli.searching import told
 from reverie.errors import InputError
 from reverie.importing import Importing, ImportReport, Watching
 from reverie.importing.folders import Folders
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 __all__ = ["Import", "result", "summary"]
 
@@ -203,29 +201,13 @@ def _progress() -> Iterator[tuple[Tell, Speak]]:
     """Show on standard error how it goes, in a terminal only; gives what takes reports, and lines beside."""
     screen = console(stderr=True)
     if screen.is_terminal and not screen.is_dumb_terminal:
-        with _bar(screen) as tell:
-            yield tell, screen.print
+        with figures_bar(screen, "importing") as show:
+            yield (
+                lambda report: show(report.total - report.left, report.total, _figures(report)),
+                screen.print,
+            )
     else:
         yield lambda _report: None, note
-
-
-@contextmanager
-def _bar(screen: Console) -> Iterator[Tell]:
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=16, complete_style="none"),
-        TextColumn("{task.fields[figures]}", markup=False),
-        console=screen,
-    )
-    task = bar.add_task("importing", total=None, figures="")
-
-    def tell(report: ImportReport) -> None:
-        bar.update(task, total=report.total, completed=report.total - report.left, figures=_figures(report))
-
-    with bar:
-        yield tell
 
 
 def _figures(report: ImportReport) -> str:

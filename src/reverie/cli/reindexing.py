@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from reverie.cache.aesthetic_matcher import AestheticMatcher
+from reverie.cli.counting import figures_bar
 from reverie.cli.downloading import downloads
 from reverie.cli.main import INTERRUPTED, OURS
 from reverie.cli.output import complain, console, count, json_line, near, note, say
@@ -113,23 +114,17 @@ def _figures(report: ReindexReport) -> tuple[str, str, str]:
 
 @contextmanager
 def _bar(screen: Console) -> Iterator[Tell]:
-    from rich.progress import BarColumn, Progress, TextColumn
+    with figures_bar(screen, "encoding") as show:
+        begun = False
 
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=16, complete_style="none"),
-        TextColumn("{task.fields[figures]}", markup=False),
-        console=screen,
-    )
-    task = bar.add_task("encoding", total=None, figures="")
+        def tell(report: ReindexReport) -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                _resumed(report, screen.print)
+            figures = "  ".join(filter(None, _figures(report)))
+            show(report.total - report.left, report.total, figures)
 
-    def tell(report: ReindexReport) -> None:
-        if bar.tasks[0].total is None:
-            _resumed(report, bar.console.print)
-        figures = "  ".join(filter(None, _figures(report)))
-        bar.update(task, total=report.total, completed=report.total - report.left, figures=figures)
-
-    with bar:
         yield tell
 
 
