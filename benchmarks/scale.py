@@ -12,6 +12,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,9 +20,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from measure import Bar, Row, header, interleave, show
+from reverie.cache.vector_table import VectorTable
 from reverie.search.exact import ExactSearch
 from reverie.search.hnsw import HnswSearch
-from reverie.vectors import VectorRows, Vectors, normalise
+from reverie.vectors import VectorRows, Vectors, as_embedding, normalise
 from search_peers import GRAPHS, PEERS
 
 DIMENSIONS = 512
@@ -35,6 +37,7 @@ BARS = {
 }
 GRAPHS_FROM = 100_000  # vectors
 SLOW_PEERS_UP_TO = 100_000
+REMOVED_FROM = 100_000
 
 OURS = ("exact", "hnsw")
 
@@ -123,6 +126,28 @@ def compare(count: int, rounds: int, calls: int) -> list[Row]:
     ]
 
 
+def removing(rows: Vectors) -> list[Row]:
+    """One vector is taken out, and a search has its rows without it; the peer's graph marks it."""
+    table = VectorTable()
+    for number, row in enumerate(rows, 1):
+        table.put(f"cache_{number}", as_embedding(row, encoder="e"), number)
+    ours, theirs = iter(range(1, len(rows) + 1)), iter(range(len(rows)))
+
+    def remove() -> None:
+        table.discard(f"cache_{next(ours)}")
+        assert table.rows("e").count < len(rows)
+
+    sides: dict[str, Callable[[], object]] = {"ours": remove}
+    with suppress(ImportError):
+        from usearch.index import Index
+
+        graph = Index(ndim=DIMENSIONS, metric="cos", dtype="i8")
+        graph.add(np.arange(len(rows)), rows, threads=2)
+        sides["usearch"] = lambda: graph.remove(next(theirs))
+    taken = interleave(sides, rounds=10, calls=50)
+    return [Row(f"remove one of {len(rows):,}", taken["ours"], taken.get("usearch"), Bar(at_most=50e-6))]
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Time searches in many vectors.")
@@ -134,6 +159,8 @@ def main() -> None:
     for size in (int(text) for text in options.sizes.split(",")):
         show(compare(size, 3 if options.quick else 10, 20 if size < 10**6 else 5), head=head)
         head = False
+        if size == REMOVED_FROM:
+            show(removing(clustered(size)), head=False)
 
 
 if __name__ == "__main__":
