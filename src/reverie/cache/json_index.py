@@ -24,7 +24,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import orjson
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from reverie.cache.json_state import TOP_KEYS, VERSION, JsonState
@@ -37,10 +36,10 @@ from reverie.entry import (
 from reverie.errors import (
     CacheClosedError,
     IndexCorruptError,
-    LockTimeoutError,
     StorageError,
     UnsafePathError,
 )
+from reverie.locks import file_lock, held
 from reverie.protocols import Brief, Changes, IndexWriter, Mark, Order
 from reverie.query import Where
 from reverie.storage import flush_file, replace_file, storage_error, sync_folder
@@ -51,7 +50,6 @@ __all__ = ["JsonIndex"]
 _Version: TypeAlias = tuple[int, ...]
 
 _ENTRY = re.compile(r'\{\s*"cache_id"')
-_LOOK_FOR_LOCK = 0.005  # seconds between two tries: a write takes a few milliseconds
 _HIGHEST_NUMBER = 10**15  # as many digits as an id may have
 
 
@@ -78,7 +76,7 @@ class JsonIndex:
         self._from_elsewhere = Path(shown).is_absolute() or ".." in Path(shown).parts
         self._other = self.path.with_suffix(".sqlite")  # where the other kind of index would be
         self._other_before = self._other.exists()
-        self._lock = FileLock(self.path.with_suffix(".lock"), timeout=lock_timeout, thread_local=False)
+        self._lock = file_lock(self.path.with_suffix(".lock"), lock_timeout)
         self._state = self._nothing()
         self._looking = threading.Lock()  # one thread may look for changes while another writes
         self._seen: _Version | None = None
@@ -206,8 +204,7 @@ class JsonIndex:
 
     @contextmanager
     def _write(self) -> Iterator[IndexWriter]:
-        self._acquire()
-        try:
+        with self._alone():
             self._refuse_if_converted()
             with self._looking:
                 self._follow()
@@ -217,8 +214,6 @@ class JsonIndex:
                 self._move_away()
             elif state.changed:
                 self._commit(state)
-        finally:
-            self._lock.release()
 
     def _refuse_if_converted(self) -> None:
         if self.path.exists() or not self._other.exists():
@@ -228,17 +223,16 @@ class JsonIndex:
                 f"{self.path} gave way to another kind of index by another process: open the cache again"
             )
 
-    def _acquire(self) -> None:
+    def _alone(self) -> AbstractContextManager[None]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(poll_interval=_LOOK_FOR_LOCK)
-        except Timeout as exc:
-            raise LockTimeoutError(
-                f"another process is writing to {self.path} for more than {self._lock.timeout:g} s: "
-                "wait for it, or raise lock_timeout"
-            ) from exc
         except OSError as exc:
             raise storage_error(f"lock {self.path}", exc) from exc
+        return held(
+            self._lock,
+            f"another process is writing to {self.path} for more than {self._lock.timeout:g} s: "
+            "wait for it, or raise lock_timeout",
+        )
 
     def _move_away(self) -> None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
@@ -263,8 +257,7 @@ class JsonIndex:
             state.put(record)
         state.number = next_number
         state.other = dict(extra)
-        self._acquire()
-        try:
+        with self._alone():
             if self._salvaged is not None and self._salvaged != self._version():
                 raise StorageError(
                     f"{self.path} was written by another process meanwhile: check the cache again. Nothing "
@@ -272,8 +265,6 @@ class JsonIndex:
                 )
             self._commit(state)
             self._salvaged = None
-        finally:
-            self._lock.release()
 
     def _version(self) -> _Version:
         """What tells this version of the file from another; of no file, nothing."""

@@ -9,9 +9,17 @@ from pathlib import Path
 
 from reverie.cache.sqlite_schema import DamagedRowError
 from reverie.errors import CacheError, IndexCorruptError, LockTimeoutError, ReverieError, StorageError
+from reverie.locks import check_locks, no_locks
 from reverie.storage import storage_error
 
 __all__ = ["SqliteErrors"]
+
+_LOCK_FAILED = (
+    sqlite3.SQLITE_IOERR_LOCK,
+    sqlite3.SQLITE_IOERR_RDLOCK,
+    sqlite3.SQLITE_IOERR_CHECKRESERVEDLOCK,
+    sqlite3.SQLITE_IOERR_SHMLOCK,
+)
 
 
 class SqliteErrors:
@@ -43,8 +51,15 @@ class SqliteErrors:
             raise storage_error(f"{doing} {self._path}", exc) from exc
 
     def _ours(self, doing: str, exc: sqlite3.Error) -> CacheError:
-        code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+        extended = getattr(exc, "sqlite_errorcode", 0)
+        code = extended & 0xFF
+        if extended in _LOCK_FAILED:
+            return no_locks(self._path.parent)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            try:
+                check_locks(self._path.parent)  # a file system that has none can look busy to SQLite
+            except StorageError as none:
+                return none
             return LockTimeoutError(
                 f"another process is writing to {self._path} for more than {self._timeout:g} s: "
                 "wait for it, or raise lock_timeout"

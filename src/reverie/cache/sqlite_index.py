@@ -46,6 +46,7 @@ from reverie.errors import (
     CacheClosedError,
     IndexCorruptError,
 )
+from reverie.locks import check_locks
 from reverie.protocols import Brief, Changes, IndexWriter, Mark, Order
 from reverie.query import Where
 from reverie.storage import file_identity, flush_file, partial_name, publish_new, storage_error, sync_folder
@@ -138,6 +139,7 @@ class SqliteIndex:
     def _create(self) -> None:
         """Make the database under another name first: a crash leaves no empty one behind."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        check_locks(self.path.parent)
         temporary = self.path.with_name(partial_name())
         database = self._connect(temporary, "mode=rwc")
         try:

@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 import orjson
 import xxhash
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from reverie.errors import LockTimeoutError
+from reverie.locks import file_lock, held
 from reverie.protocols import Mark
 from reverie.storage import flush_file, replace_file
 from reverie.vectors import Vectors
@@ -128,12 +129,9 @@ class VectorFiles:
             OSError: The disk refused; what was kept before is still there.
         """
         self._folder.mkdir(exist_ok=True)
-        lock = FileLock(self._folder / "lock", timeout=0)
-        try:
-            with lock:
-                return self._save(mark, spaces)
-        except Timeout:
-            return None
+        with contextlib.suppress(LockTimeoutError), held(file_lock(self._folder / "lock", 0)):
+            return self._save(mark, spaces)
+        return None
 
     def _save(self, mark: Mark, spaces: Sequence[StoredSpace]) -> list[Shelf] | None:
         known = self._header()

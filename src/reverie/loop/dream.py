@@ -14,7 +14,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import orjson
-from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
 from reverie import registry
@@ -30,7 +29,8 @@ from reverie._version import __version__
 from reverie.admission import MaximumSimilarity
 from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.checks import check_seed, check_strength, check_whole
-from reverie.errors import InputError
+from reverie.errors import InputError, LockTimeoutError
+from reverie.locks import file_lock, held
 from reverie.loop.arm import Arm
 from reverie.loop.driver import DreamLoop
 from reverie.loop.injector import Injector
@@ -230,14 +230,16 @@ def _only_one(folder: Path) -> Iterator[None]:
     """Two processes that write one run would spoil it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "run.lock", timeout=0)
-        with lock:
-            yield
-            (folder / "run.lock").unlink(missing_ok=True)
-    except Timeout:
-        raise InputError(f"another process is dreaming into {folder}: wait for it, or stop it") from None
     except OSError as exc:
         raise storage_error(f"make the run folder {folder}", exc) from exc
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(file_lock(folder / "run.lock", 0)))
+        except LockTimeoutError:
+            raise InputError(f"another process is dreaming into {folder}: wait for it, or stop it") from None
+        yield
+        with suppress(OSError):
+            (folder / "run.lock").unlink()
 
 
 def _encoder(settings: DreamSettings) -> Encoder:

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from filelock import FileLock, Timeout
 
-from reverie.errors import StorageError
+from reverie.locks import file_lock, held
 from reverie.storage import PARTIAL_PREFIX, content_hash, file_hash, partial_name, replace_file
 
 __all__ = ["GraphFile"]
@@ -52,9 +51,9 @@ class GraphFile:
 
         Nothing happens while another process writes one, or when the disk refuses.
         """
-        with contextlib.suppress(OSError, RuntimeError, StorageError, Timeout):  # usearch: RuntimeError
+        with contextlib.suppress(OSError, RuntimeError):  # usearch: RuntimeError
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.path.parent / "graphs.lock", timeout=0):
+            with held(file_lock(self.path.parent / "graphs.lock", 0)):
                 self._replace(save, count)
 
     def _replace(self, save: Callable[[Path], object], count: int) -> None:

@@ -31,13 +31,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
 from reverie.errors import ImageError, InputError, ModelCorruptError
+from reverie.locks import file_lock, held
 from reverie.pixels import Pixels, fit, to_pixels
 from reverie.storage import replace_file, storage_error
 from reverie.study.latent_denoiser import LappedLatent
@@ -321,7 +321,7 @@ def _trained(
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise storage_error(f"make the folder {path.parent}", exc) from exc
-    with FileLock(path.with_suffix(".lock")):
+    with held(file_lock(path.with_suffix(".lock"))):
         if not path.exists():
             network = _train(pictures, latent, training, on_progress)
             buffer = io.BytesIO()
