@@ -301,6 +301,10 @@ class JsonIndex:
         except (OSError, ValueError):
             return 1
 
+    def settle(self) -> bool:
+        """True: the file in its place is the old one or the new one."""
+        return True
+
     def flush(self) -> None:
         """Wait until the file is on the disk; raises StorageError."""
         try:

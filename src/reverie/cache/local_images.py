@@ -7,7 +7,7 @@ import errno
 import io
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,9 @@ class LocalImages:
         """Whether the folder holds anything of that name, a broken link included."""
         return os.path.lexists(self._root / image_name)
 
-    def commit(self, named: Sequence[tuple[Staged, str]], *, durable: bool = True) -> None:
+    def commit(
+        self, named: Sequence[tuple[Staged, str]], *, durable: bool = True, over: Container[str] = ()
+    ) -> None:
         """Rename staged images, then flush them and the folder: one entry in the disk's own log for all.
 
         Raises:
@@ -118,14 +120,18 @@ class LocalImages:
         try:
             for staged, image_name in named:
                 path = self._root / image_name
-                self._refuse_taken(path)
-                Path(staged.token).rename(path)
+                if image_name in over:
+                    Path(staged.token).replace(path)
+                else:
+                    self._refuse_taken(path)
+                    Path(staged.token).rename(path)
                 renamed.append((path, Path(staged.token)))
             if durable:
                 flush_files([path for path, _ in renamed], self._root)
         except BaseException as exc:
             for path, token in renamed:
-                path.rename(token)
+                if path.name not in over:
+                    _take_back(path, token)
             if isinstance(exc, OSError):
                 raise storage_error(f"store {path}", exc) from exc
             raise
@@ -184,6 +190,15 @@ class LocalImages:
                 failed = exc
         if failed is not None:
             raise storage_error(f"delete {failed.filename}", failed) from failed
+
+
+def _take_back(path: Path, token: Path) -> None:
+    """Take a name from a staged image; where the disk refuses even that, the image goes with it."""
+    try:
+        path.rename(token)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _link(source: str, path: Path, data: bytes) -> None:

@@ -64,7 +64,7 @@ class CacheManager(WriteBehind):
             processes see it a moment later. When the process is killed, what its thread had not stored yet
             is lost: a few frames, 64 at most; a power cut may take the last half second, and leave rows of
             it without their image. `flush` and `close` wait for the disk. What could not be stored is
-            raised by the next `add`, `flush` or `close`.
+            raised by the next `add`, change, `flush` or `close`, and tried again.
         on_added: Functions for the list of that name.
         on_evicted: Functions for the list of that name; the only way to hear of evictions on opening.
 

@@ -44,6 +44,7 @@ from reverie.cache.sqlite_writer import SqliteWriter, next_number
 from reverie.entry import Record, highest_id
 from reverie.errors import (
     CacheClosedError,
+    CacheError,
     IndexCorruptError,
 )
 from reverie.locks import check_locks
@@ -143,13 +144,15 @@ class SqliteIndex:
         temporary = self.path.with_name(partial_name())
         database = self._connect(temporary, "mode=rwc")
         try:
-            self._migrate(database)
-        finally:
-            database.close()
-        try:
+            try:
+                self._migrate(database)
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # closing would not say that it failed
+            finally:
+                database.close()
             publish_new(temporary, self.path)
         finally:
-            temporary.unlink(missing_ok=True)
+            for ending in ("", "-wal", "-shm"):
+                temporary.with_name(temporary.name + ending).unlink(missing_ok=True)
 
     def _prepare(self, database: sqlite3.Connection, read_only: bool) -> None:
         database.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
@@ -394,6 +397,17 @@ class SqliteIndex:
         self._logged += writer.changes
         if self._logged >= _LONG_LOG:
             self._empty_log()
+
+    def settle(self) -> bool:
+        """Write over what a commit that failed left in the log: reading that again would take it for done."""
+        with contextlib.suppress(CacheError), self._errors.mapped("write"):
+            database = self._writing_connection()
+            with self._transaction(database):
+                database.execute(
+                    "INSERT INTO meta VALUES ('settled', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1"
+                )
+            return True
+        return False
 
     def _empty_log(self) -> None:
         """Bring the log into the database in a thread of its own: the next write does not wait for it."""

@@ -54,6 +54,7 @@ class Storing(Reading):
         self._used_up = used_up
         self._lowered = False  # whether a limit was lowered since the last add
         self._arrivals = Arrivals()
+        self._unsure: dict[str, str] = {}  # images, with ids, whose rows a failed commit may have left
         self._flusher: Flusher | None = None
         self.on_added: list[Callable[[CacheEntry], None]] = []
         self.on_evicted: list[Callable[[CacheEntry], None]] = []
@@ -197,20 +198,27 @@ class Storing(Reading):
             for adding in stored
             for staged, record in zip(adding.staged, adding.records, strict=True)
         ]
-        self._images.commit(named, durable=self._durable)
+        self._images.commit(named, durable=self._durable, over=self._unsure)
         for adding in stored:
             adding.named = True
 
     def _take_back(self, group: Sequence[Adding]) -> None:
-        """After a failed commit: leave no file behind, unless its row did reach the disk."""
+        """After a failed commit: leave no file behind, unless its row did reach the disk, or may have."""
         for adding in group:
             self._discard(adding)
         records = [record for adding in group if adding.named for record in adding.records]
         if records:
+            self._unsure.update({each.image_name: each.cache_id for each in records})
             with self._lock, contextlib.suppress(CacheError):
                 self._absorb(self._index.poll())
-                there = {brief.cache_id for brief in self._index.find([each.cache_id for each in records])}
-                self._images.delete([each.image_name for each in records if each.cache_id not in there])
+                if self._index.settle():
+                    self._delete_unsure()
+
+    def _delete_unsure(self) -> None:
+        """Nothing of a commit that failed can come back any more: the images go whose rows are not there."""
+        there = {brief.cache_id for brief in self._index.find(list(self._unsure.values()))}
+        self._images.delete([name for name, cache_id in self._unsure.items() if cache_id not in there])
+        self._unsure.clear()
 
     def _discard(self, adding: Adding) -> None:
         for staged in adding.staged:
@@ -218,6 +226,9 @@ class Storing(Reading):
 
     def _delete(self, write: Write) -> None:
         """After a commit: delete the files that no entry has any more."""
+        if self._unsure:
+            with self._lock, contextlib.suppress(CacheError):
+                self._delete_unsure()
         if self._flusher is not None:
             self._flusher.note((record.image_name for record in write.added), write.trash)
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -140,6 +140,14 @@ class WriteBehind(Storing):
         if failure is not None:
             raise failure
         super()._check_background()
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[Write]:
+        """What waits and could not be stored is tried again: a change may be about it."""
+        if self._stuck:
+            self._settle()
+        with super()._changing() as write:
+            yield write
 
     # ------------------------------------------------------------------ the end
 

@@ -7,7 +7,7 @@ conformance suites in `reverie.testing` check an implementation; the registry gi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -181,12 +181,15 @@ class ImageStore(Protocol):
     def exists(self, image_name: str) -> bool:
         """Whether anything has that name."""
 
-    def commit(self, named: Sequence[tuple[Staged, str]], *, durable: bool = True) -> None:
-        """Give staged images their names; never replaces a file.
+    def commit(
+        self, named: Sequence[tuple[Staged, str]], *, durable: bool = True, over: Container[str] = ()
+    ) -> None:
+        """Give staged images their names; never replaces a file, but those of ``over``.
 
         Args:
             named: Each with its name.
             durable: Whether they are to be on the disk when this returns; else `flush` waits for that.
+            over: Names that the same images may have already, of an earlier try. They keep them.
 
         Raises:
             StorageError: A name is taken, or the disk refused; then none has its name.

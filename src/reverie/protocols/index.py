@@ -219,6 +219,12 @@ class IndexBackend(Catalogue, Protocol):
             StorageError: The disk refused; nothing was changed.
         """
 
+    def settle(self) -> bool:
+        """After a write that failed: see to it that nothing of it comes back when the index is opened again.
+
+        False where the disk refuses even that: then the next write that does not fail sees to it.
+        """
+
     def flush(self) -> None:
         """Wait until all that was committed is on the disk; of use for an index that does not wait by itself.
 
