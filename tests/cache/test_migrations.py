@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from reverie.cache.manager import CacheManager
 from reverie.cache.sqlite_index import SqliteIndex
-from reverie.cache.sqlite_schema import APPLICATION_ID, MIGRATIONS, row_of
+from reverie.cache.sqlite_schema import APPLICATION_ID, MIGRATIONS, define_functions, image_size, row_of
 from reverie.entry import Record
 from reverie.errors import IndexCorruptError
 from reverie.query import Where
@@ -23,25 +24,30 @@ Open = Callable[..., CacheManager]
 
 
 def database_of_shape(folder: Path, shape: int, records: list[Record]) -> Path:
-    """A database as the first ``shape`` steps made it, with these records and their images."""
-    path = folder / "metadata" / "cache_index.sqlite"
+    """A database as the first ``shape`` steps made it, with these records and all images but the fourth."""
+    path, images = folder / "metadata" / "cache_index.sqlite", folder / "images"
     path.parent.mkdir(parents=True)
-    (folder / "images").mkdir()
+    images.mkdir()
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA journal_mode = WAL")
+        define_functions(database, images)
         for step in MIGRATIONS[:shape]:
             for statement in step:
                 database.execute(statement)
-        marks = ",".join("?" * 12)
+        columns = 12 if shape == 1 else 13  # the second has the time of an entry, and knows every size
+        marks = ",".join("?" * columns)
         for each in records:
-            database.execute(f"INSERT INTO entries VALUES ({marks})", row_of(each)[:12])  # noqa: S608 - question marks
+            if each.number != 4:
+                (images / each.image_name).write_bytes(png_bytes(each.number))
+            size = each.byte_size or (0 if shape == 1 else image_size(images, each.image_name))
+            row = row_of(replace(each, byte_size=size))[:columns]
+            database.execute(f"INSERT INTO entries VALUES ({marks})", row)  # noqa: S608 - question marks
             if each.embedding is not None:
-                row = (each.number, each.embedding.encoder, to_bytes(each.embedding))
-                database.execute("INSERT INTO vectors VALUES (?, ?, ?)", row)
+                vector = (each.number, each.embedding.encoder, to_bytes(each.embedding))
+                database.execute("INSERT INTO vectors VALUES (?, ?, ?)", vector)
                 space = (each.embedding.encoder, each.embedding.size)
                 database.execute("INSERT OR IGNORE INTO spaces VALUES (?, ?)", space)
             database.execute("INSERT INTO changes (cache_id) VALUES (?)", (each.cache_id,))
-            (folder / "images" / each.image_name).write_bytes(png_bytes(each.number))
         database.execute("UPDATE meta SET value = ? WHERE key = 'next_number'", (len(records) + 3,))
         database.execute(f"PRAGMA user_version = {shape}")
         database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -61,7 +67,6 @@ RECORDS = [
 def test_an_earlier_shape_is_brought_up_to_date(tmp_path: Path, shape: int) -> None:
     """Everything is there, and all that was added to the shape since is filled in."""
     path = database_of_shape(tmp_path, shape, RECORDS)
-    (tmp_path / "images" / "cache_00004.png").unlink()
     index = SqliteIndex(tmp_path)
     index.poll()
     size = len(png_bytes(3))
@@ -111,7 +116,7 @@ def test_a_change_of_shape_that_fails_changes_nothing(
     path = database_of_shape(tmp_path, 1, RECORDS)
     broken = (*MIGRATIONS[:-1], (*MIGRATIONS[-1], "CREATE NONSENSE"))
     with monkeypatch.context() as patch:
-        patch.setattr("reverie.cache.sqlite_index.MIGRATIONS", broken)
+        patch.setattr("reverie.cache.sqlite_opener.MIGRATIONS", broken)
         index = SqliteIndex(tmp_path)
         with pytest.raises(IndexCorruptError):
             index.poll()

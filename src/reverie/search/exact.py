@@ -85,8 +85,7 @@ class ExactSearch:
             Rows and their cosines, high to low, ties in the order of the rows; only rows that are alive.
         """
         places = self._candidates(rows, target, k, threshold, among)
-        matrix = rows.matrix if places is None else rows.matrix[places]
-        scores = similarities(matrix, target)
+        scores = similarities(rows.matrix, target, places)
         order = top_k(scores, threshold, k)
         return Found(order if places is None else places[order], scores[order])
 
