@@ -171,8 +171,8 @@ def check(fix: bool, place: Place, as_json: bool) -> None:
 def convert(kind: str | None, vectors: VectorType | None, place: Place) -> None:
     """Write the index in another form. Nothing is lost, and the old one is kept aside.
 
-    Without --to the index stays of its kind. When --vectors float16 rounds the vectors, a copy of the database
-    as it was stays beside it (cache_index.sqlite.float32-...): delete it once it is not needed.
+    Without --to the index stays of its kind. When --vectors float16 rounds the vectors, a copy of the
+    database as it was stays beside it (cache_index.sqlite.float32-...): delete it once it is not needed.
     """
     from reverie.cache.convert import convert as convert_index
 
