@@ -118,7 +118,7 @@ def test_vectors_as_bytes_say_what_they_are() -> None:
         assert from_bytes(to_bytes(one)).tobytes() == one.tobytes()
 
 
-@pytest.mark.parametrize("data", [b"", b"1", b"\x10", b"12", b"123", b"123456", b"1234567\x11"])
+@pytest.mark.parametrize("data", [b"", b"1", b"\x10", b"12", b"123", b"123456", b"12345678\x11"])
 def test_bytes_that_are_no_vector(data: bytes) -> None:
     """Neither of float32 nor of halves."""
     with pytest.raises(EmbeddingError, match="bytes are not a float32 vector, nor a float16 one"):

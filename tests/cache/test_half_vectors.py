@@ -1,4 +1,4 @@
-"""A cache that keeps its vectors as float16: one vector everywhere, bit for bit, and the ways there and back."""
+"""A cache that keeps its vectors as float16: one vector everywhere, bit for bit, and ways there and back."""
 
 from __future__ import annotations
 
@@ -242,6 +242,19 @@ def test_a_json_index_has_no_halves(tmp_path: Path, open_cache: Open) -> None:
         convert(tmp_path / "cache", vectors="float16")
     assert not convert(tmp_path / "cache", vectors="float32")
     assert open_cache().embeddings().matrix[1].tobytes() == wanted(1).tobytes()
+
+
+def test_an_index_that_is_filled_at_once_keeps_what_was_asked(tmp_path: Path) -> None:
+    """Before it was ever opened, and again."""
+    for number in (1, 2):
+        index = SqliteIndex(tmp_path, vectors="float16")
+        index.replace_all([record(number)], 3, {})
+        index.poll()
+        assert index.vector_type() == "float16"
+        assert [each.tobytes() for _, each in index.vectors()] == [
+            stored_as(vector(number), "float16").tobytes()
+        ]
+        index.close()
 
 
 # -- converting

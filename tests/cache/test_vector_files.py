@@ -280,7 +280,9 @@ def test_files_that_do_not_fit_are_made_anew(kept: Path, open_cache: Open, damag
         assert_true(cache)
     assert "header.json" in files(kept)
     with open_cache(kept, max_size=None) as cache:
-        assert is_mapped(cache.vector_rows())
+        assert (
+            is_mapped(cache.vector_rows()) or damage == "a mark of the future"
+        )  # which others may have kept
         assert_true(cache)
 
 

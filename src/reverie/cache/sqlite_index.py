@@ -402,12 +402,12 @@ class SqliteIndex:
             fresh.path.unlink(missing_ok=True)
 
     def _recorded_type(self) -> VectorType | None:
-        """As what a damaged database kept vectors, where it still says so."""
+        """As what a damaged database kept vectors, where it still says so; as asked where there is none."""
         with contextlib.suppress(sqlite3.Error):
             database = self._opener.connect(self.path, "mode=ro")
             with contextlib.closing(database):
                 return recorded_type(database)
-        return None
+        return self._opener.vectors
 
     def _fill(
         self,

@@ -81,7 +81,7 @@ def facts_of(figures: dict[str, Any]) -> RenderableType:
     lines = [
         ("cache", near(Path(figures["cache"]))),
         ("index", f"{figures['index']}, {near(Path(figures['index_path']))}"),
-        ("vectors as", f"{figures['vectors']}, {np.dtype(figures['vectors']).itemsize} bytes a number"),
+        ("numbers", f"{figures['vectors']}, {np.dtype(figures['vectors']).itemsize} bytes each"),
         ("entries", f"{figures['entries']:,}{pinned}"),
         ("images", size(figures["bytes"])),
     ]
