@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reverie.errors import EmbeddingError, EncoderMismatchError, InputError
+from reverie.half import Halves, VectorType, halved, unit_rows
 
 __all__ = [
     "Embedding",
     "EmbeddingSet",
+    "Rows",
     "VectorRows",
     "Vectors",
     "as_embedding",
@@ -31,6 +33,7 @@ __all__ = [
     "from_bytes",
     "normalise",
     "similarities",
+    "stored_as",
     "to_bytes",
     "top_k",
 ]
@@ -38,8 +41,13 @@ __all__ = [
 Vectors: TypeAlias = NDArray[np.float32]
 """``(n, d)`` float32, rows of unit length."""
 
+Rows: TypeAlias = Vectors | Halves
+"""The same, or as halves that give such rows where they are indexed."""
+
 _UNIT_TOLERANCE = 1e-5  # a vector this close to length 1 keeps its exact bits
 _STORED = np.dtype("<f4")
+_STORED_HALF = np.dtype("<f2")
+_HALF_MARK = b"\x10"  # behind halves: an odd number of bytes, which are no float32 vector of any length
 
 
 class Embedding(np.ndarray[tuple[int], np.dtype[np.float32]]):
@@ -93,7 +101,8 @@ class VectorRows:
         ids: The id of every row; may go on behind the last row.
         numbers: ``(n,)`` int64, a number that is this vector's for ever: another vector of the same entry has
             another one. In the order of the entries' own numbers.
-        matrix: ``(n, d)`` float32, read-only, rows of unit length.
+        matrix: ``(n, d)`` float32, read-only, rows of unit length; or `Halves`, which give float32 rows for
+            the places they are asked for.
         alive: ``(n,)`` bool: whether the row's entry is there.
         encoder: Name of the encoder that made them; None when it is not known.
         count: How many rows are alive.
@@ -103,14 +112,14 @@ class VectorRows:
 
     ids: Sequence[str]
     numbers: NDArray[np.int64]
-    matrix: Vectors
+    matrix: Rows
     alive: NDArray[np.bool_]
     encoder: str | None
     count: int
     origin: object
 
     @classmethod
-    def of(cls, ids: Sequence[str], matrix: Vectors, encoder: str | None = None) -> Self:
+    def of(cls, ids: Sequence[str], matrix: Rows, encoder: str | None = None) -> Self:
         """Rows that are all alive, numbered from 1, of unit vectors ``(n, d)``."""
         count = len(matrix)
         numbers = np.arange(1, count + 1)
@@ -266,11 +275,18 @@ def cosine(a: ArrayLike, b: ArrayLike) -> float:
     return min(1.0, max(-1.0, product))
 
 
-def similarities(matrix: Vectors, target: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cosine similarity of every row of ``(n, d)`` unit vectors with one unit vector ``(d,)``.
+def similarities(
+    matrix: Rows, target: NDArray[np.float32], places: NDArray[np.intp] | slice | None = None
+) -> NDArray[np.float32]:
+    """Cosine similarity of rows of ``(n, d)`` unit vectors with one unit vector ``(d,)``.
+
+    Args:
+        matrix: The rows.
+        target: ``(d,)`` float32 of unit length.
+        places: Which rows; None takes all.
 
     Returns:
-        ``(n,)`` float32 in [-1, 1].
+        ``(m,)`` float32 in [-1, 1], in the order of ``places``.
 
     Raises:
         EmbeddingError: The rows and the target have different lengths.
@@ -282,7 +298,12 @@ def similarities(matrix: Vectors, target: NDArray[np.float32]) -> NDArray[np.flo
             f"the target has {target.shape[0]} numbers, but the candidates have {matrix.shape[1]}: "
             "were they made by another encoder?"
         )
-    product: NDArray[np.float32] = np.vecdot(matrix, np.asarray(target))
+    wanted = np.asarray(target)
+    if isinstance(matrix, Halves):
+        parts = [np.vecdot(block, wanted) for block in matrix.blocks(places)]
+        product = np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+    else:
+        product = np.vecdot(matrix if places is None else matrix[places], wanted)
     return np.maximum(np.minimum(product, 1.0, out=product), -1.0, out=product)  # quicker than np.clip
 
 
@@ -317,17 +338,31 @@ def top_k(scores: NDArray[np.float32], threshold: float | None, k: int | None) -
     return order if k is None else order[:k]
 
 
-def to_bytes(vector: NDArray[np.float32]) -> bytes:
-    """The vector as little-endian float32 bytes, 4 a number, on every machine."""
+def stored_as(vector: Embedding, vector_type: VectorType) -> Embedding:
+    """The vector as it comes back from where it is kept so: the same, or what its halves stand for."""
+    if vector_type == "float32":
+        return vector
+    return _stamp(unit_rows(halved(np.asarray(vector))), vector.encoder)
+
+
+def to_bytes(vector: NDArray[np.float32], vector_type: VectorType = "float32") -> bytes:
+    """The vector as bytes, little-endian on every machine.
+
+    float32: 4 a number. float16: 2 a number and one behind them, so that their number says which it is.
+    """
+    if vector_type == "float16":
+        return halved(np.asarray(vector)).astype(_STORED_HALF, copy=False).tobytes() + _HALF_MARK
     return np.asarray(vector).astype(_STORED, copy=False).tobytes()
 
 
 def from_bytes(data: bytes, *, encoder: str | None = None) -> Embedding:
-    """The read-only vector that `to_bytes` wrote.
+    """The read-only vector that `to_bytes` wrote; of halves, the one they stand for.
 
     Raises:
-        EmbeddingError: The number of bytes is zero or not a multiple of 4.
+        EmbeddingError: The number of bytes is zero or that of no vector.
     """
-    if not data or len(data) % 4:
-        raise EmbeddingError(f"{len(data)} bytes are not a float32 vector")
-    return _stamp(np.frombuffer(data, dtype=_STORED).astype(np.float32), encoder)
+    if len(data) % 4 == 0 and data:
+        return _stamp(np.frombuffer(data, dtype=_STORED).astype(np.float32), encoder)
+    if len(data) % 2 == 0 or len(data) == 1 or data[-1:] != _HALF_MARK:
+        raise EmbeddingError(f"{len(data)} bytes are not a float32 vector, nor a float16 one")
+    return _stamp(unit_rows(np.frombuffer(data, dtype=_STORED_HALF, count=len(data) // 2)), encoder)

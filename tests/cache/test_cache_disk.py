@@ -62,10 +62,10 @@ def test_a_full_disk(open_cache: Open, kind: str) -> None:
     assert "cannot store an image" in lines["image"]
     assert "Nothing was changed" in lines["index"]
     entries, images = lines["entries"].split()
-    assert entries == images
+    assert 0 <= int(images) - int(entries) <= 1  # one whose row may be in the log stays until the next add
     assert lines["after"] == "True"
     assert cache.get(kept).prompt == "kept"
-    assert cache.size() == int(entries) + 1
+    assert cache.size() == int(entries) + 1 == len(list(cache.image_dir.iterdir()))
     assert cache.check().ok
 
 

@@ -35,6 +35,14 @@ class SqliteReservoir(CacheModel):
     index, eviction = "sqlite", "reservoir"
 
 
+class HalvesLru(CacheModel):
+    index, eviction, kinds, vector_types = "sqlite", "lru", ("sqlite",), ("float16", "float32")
+
+
+class HalvesRke(CacheModel):
+    index, eviction, kinds, vector_types = "sqlite", "rke", ("sqlite",), ("float16",)
+
+
 TestJsonLru = JsonLru.TestCase
 TestJsonOldest = JsonOldest.TestCase
 TestSqliteLru = SqliteLru.TestCase
@@ -47,6 +55,10 @@ TestSqliteLru.settings = TestSqliteOldest.settings = TestJsonLru.settings
 TestJsonMaxMin = JsonMaxMin.TestCase
 TestSqliteRke = SqliteRke.TestCase
 TestSqliteReservoir = SqliteReservoir.TestCase
+TestHalvesLru, TestHalvesRke = HalvesLru.TestCase, HalvesRke.TestCase
+TestHalvesLru.settings = TestHalvesRke.settings = settings(
+    max_examples=20, stateful_step_count=30, deadline=None
+)
 TestJsonMaxMin.settings = TestSqliteRke.settings = TestSqliteReservoir.settings = settings(
     max_examples=20, stateful_step_count=30, deadline=None
 )

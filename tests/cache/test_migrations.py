@@ -8,60 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from earlier_shapes import RECORDS, database_of_shape
 
 from reverie.cache.manager import CacheManager
 from reverie.cache.sqlite_index import SqliteIndex
-from reverie.cache.sqlite_schema import APPLICATION_ID, MIGRATIONS, row_of
-from reverie.entry import Record
+from reverie.cache.sqlite_schema import MIGRATIONS
 from reverie.errors import IndexCorruptError
 from reverie.query import Where
 from reverie.testing.index_steps import assert_same
 from reverie.testing.samples import png_bytes, record
-from reverie.vectors import to_bytes
 
 Open = Callable[..., CacheManager]
-
-
-def database_of_shape(folder: Path, shape: int, records: list[Record]) -> Path:
-    """A database as the first ``shape`` steps made it, with these records and their images."""
-    path = folder / "metadata" / "cache_index.sqlite"
-    path.parent.mkdir(parents=True)
-    (folder / "images").mkdir()
-    with sqlite3.connect(path) as database:
-        database.execute("PRAGMA journal_mode = WAL")
-        for step in MIGRATIONS[:shape]:
-            for statement in step:
-                database.execute(statement)
-        marks = ",".join("?" * 12)
-        for each in records:
-            database.execute(f"INSERT INTO entries VALUES ({marks})", row_of(each)[:12])  # noqa: S608 - question marks
-            if each.embedding is not None:
-                row = (each.number, each.embedding.encoder, to_bytes(each.embedding))
-                database.execute("INSERT INTO vectors VALUES (?, ?, ?)", row)
-                space = (each.embedding.encoder, each.embedding.size)
-                database.execute("INSERT OR IGNORE INTO spaces VALUES (?, ?)", space)
-            database.execute("INSERT INTO changes (cache_id) VALUES (?)", (each.cache_id,))
-            (folder / "images" / each.image_name).write_bytes(png_bytes(each.number))
-        database.execute("UPDATE meta SET value = ? WHERE key = 'next_number'", (len(records) + 3,))
-        database.execute(f"PRAGMA user_version = {shape}")
-        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    database.close()
-    return path
-
-
-RECORDS = [
-    record(1, prompt="a red fox", content_hash=""),
-    record(2, pinned=True, embedding=None),
-    record(3, byte_size=0, timestamp="2024-01-01T00:00:00"),
-    record(4, prompt="the sea", byte_size=0),
-]
 
 
 @pytest.mark.parametrize("shape", range(1, len(MIGRATIONS)))
 def test_an_earlier_shape_is_brought_up_to_date(tmp_path: Path, shape: int) -> None:
     """Everything is there, and all that was added to the shape since is filled in."""
     path = database_of_shape(tmp_path, shape, RECORDS)
-    (tmp_path / "images" / "cache_00004.png").unlink()
     index = SqliteIndex(tmp_path)
     index.poll()
     size = len(png_bytes(3))
@@ -111,7 +74,7 @@ def test_a_change_of_shape_that_fails_changes_nothing(
     path = database_of_shape(tmp_path, 1, RECORDS)
     broken = (*MIGRATIONS[:-1], (*MIGRATIONS[-1], "CREATE NONSENSE"))
     with monkeypatch.context() as patch:
-        patch.setattr("reverie.cache.sqlite_index.MIGRATIONS", broken)
+        patch.setattr("reverie.cache.sqlite_opener.MIGRATIONS", broken)
         index = SqliteIndex(tmp_path)
         with pytest.raises(IndexCorruptError):
             index.poll()

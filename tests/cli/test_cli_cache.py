@@ -340,6 +340,7 @@ def test_stats_json(filled: Path, reverie: Run) -> None:
         "bytes",
         "index",
         "index_path",
+        "vectors",
         "oldest",
         "newest",
         "without_embedding",
@@ -364,6 +365,7 @@ def test_stats_for_people(filled: Path, reverie: Run) -> None:
     lines = dict(line.split(None, 1) for line in reverie("cache", "stats").stdout.splitlines() if line)
     assert lines["entries"] == "3, 1 pinned"
     assert lines["index"] == "json, cache/metadata/cache_index.json"
+    assert lines["numbers"] == "float32, 4 bytes each"
     assert lines["encoder"] == "descriptor-v1, 512 numbers"
     assert lines["effective"].endswith("images, of 2 at most")
     assert lines["search"].startswith("exact (2 vectors")

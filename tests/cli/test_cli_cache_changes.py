@@ -335,8 +335,29 @@ def test_convert_there_and_back(filled: Path, reverie: Run) -> None:
     assert reverie("cache", "list", "--json").stdout == before
 
 
+def test_convert_to_float16_and_back(filled: Path, reverie: Run) -> None:
+    """With the kind of index or alone; it says what there is now, and a copy stays beside the database."""
+    assert (
+        reverie("cache", "convert", "--to", "sqlite", "--vectors", "float16").stdout
+        == "the index of ./cache is now sqlite with vectors as float16 (3 entries)\n"
+    )
+    assert reverie("cache", "convert", "--vectors", "float16").stdout == (
+        "the index of ./cache was already sqlite with vectors as float16 (3 entries)\n"
+    )
+    lines = dict(line.split(None, 1) for line in reverie("cache", "stats").stdout.splitlines() if line)
+    assert lines["numbers"] == "float16, 2 bytes each"
+    assert json.loads(reverie("cache", "stats", "--json").stdout)["vectors"] == "float16"
+    for vectors in ("float32", "float16"):
+        done = reverie("cache", "convert", "--vectors", vectors)
+        assert done.stdout == f"the index of ./cache is now sqlite with vectors as {vectors} (3 entries)\n"
+    assert len(list((filled / "metadata").glob("cache_index.sqlite.float32-*"))) == 1
+
+
 def test_convert_errors(filled: Path, reverie: Run) -> None:
-    """An unknown form names those there are; a folder without cache is an error; --to is needed."""
+    """An unknown form names those there are; a folder without cache is an error; something is to be said."""
+    done = reverie("cache", "convert", "--vectors", "float16")
+    assert done.exit_code == 1
+    assert "reverie cache convert --to sqlite --vectors float16 --cache" in done.stderr
     done = reverie("cache", "convert", "--to", "xml")
     assert (done.exit_code, done.stderr) == (
         1,

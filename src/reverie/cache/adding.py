@@ -74,15 +74,17 @@ class Item:
             bool(new.pinned),
         )
 
-    def record(self, number: int, cache_id: str, staged: Staged, used_ns: int) -> Record:
-        """It as an index stores it."""
+    def record(
+        self, number: int, cache_id: str, staged: Staged, used_ns: int, vector: Embedding | None
+    ) -> Record:
+        """It as an index stores it, with its vector as that gives it back."""
         return Record(
             number=number,
             cache_id=cache_id,
             image_name=cache_id + staged.suffix,
             prompt=self.prompt,
             params=self.params,
-            embedding=self.vector,
+            embedding=vector,
             timestamp=self.timestamp,
             used_ns=used_ns,
             pinned=self.pinned,

@@ -35,10 +35,12 @@ from reverie.entry import (
 )
 from reverie.errors import (
     CacheClosedError,
+    ConfigError,
     IndexCorruptError,
     StorageError,
     UnsafePathError,
 )
+from reverie.half import VectorType
 from reverie.locks import file_lock, held
 from reverie.protocols import Brief, Changes, IndexWriter, Mark, Order
 from reverie.query import Where
@@ -61,13 +63,24 @@ class JsonIndex:
         shown: The cache folder as the user wrote it; stands in the recorded ``image_path``.
         lock_timeout: Seconds to wait for another writer.
         durable: Whether a write waits until it is on the disk; else `flush` does.
+        vectors: As what it keeps the numbers of vectors: float32, or None, which is the same here.
+
+    Raises:
+        ConfigError: Halves were asked for.
     """
 
     kind = "json"
 
     def __init__(
-        self, folder: Path, *, shown: str = "", lock_timeout: float = 10.0, durable: bool = True
+        self,
+        folder: Path,
+        *,
+        shown: str = "",
+        lock_timeout: float = 10.0,
+        durable: bool = True,
+        vectors: VectorType | None = None,
     ) -> None:
+        self._refuse_halves(vectors, folder)
         self.path = folder / "metadata" / "cache_index.json"
         self._durable = durable
         self._counter = self.path.with_name("next_id")
@@ -245,13 +258,38 @@ class JsonIndex:
         """Never: a retired file is moved away, which other processes see."""
         return False
 
-    def replace_all(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
+    def vector_type(self) -> VectorType:
+        """Always float32: the numbers are text."""
+        return "float32"
+
+    def set_vector_type(self, vectors: VectorType) -> Path | None:
+        """Nothing, as they are float32; raises ConfigError for another type."""
+        self._refuse_halves(vectors, self._folder)
+        return None
+
+    def _refuse_halves(self, vectors: VectorType | None, folder: Path) -> None:
+        if vectors not in (None, "float32"):
+            raise ConfigError(
+                f"a JSON index keeps the numbers of vectors as text, not as {vectors}: leave vectors "
+                f"out, or convert with: reverie cache convert --to sqlite --vectors {vectors} "
+                f"--cache {folder}"
+            )
+
+    def replace_all(
+        self,
+        records: Iterable[Record],
+        next_number: int,
+        extra: Mapping[str, Any],
+        vectors: VectorType | None = None,
+    ) -> None:
         """Write a whole new file in one step; what the old one held does not matter.
 
         Raises:
+            ConfigError: ``vectors`` is not float32.
             StorageError: The disk refused, or another process wrote the file after it was salvaged here;
                 the old file is untouched.
         """
+        self._refuse_halves(vectors, self._folder)
         state = self._nothing()
         for record in records:
             state.put(record)

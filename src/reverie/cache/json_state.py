@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from reverie.cache.reembedding import with_embedding
 from reverie.entry import Record, record_to_json, timestamp_ns
+from reverie.half import VectorType
 from reverie.protocols import Brief, Order
 from reverie.query import Where
 from reverie.vectors import Embedding
@@ -98,6 +99,10 @@ class JsonState:
         heapify(keyed)
         while keyed:
             yield self._brief(heappop(keyed)[2])
+
+    def vector_type(self) -> VectorType:
+        """Always float32."""
+        return "float32"
 
     def vectors(self, cache_ids: Sequence[str] | None) -> Iterator[tuple[Brief, Embedding]]:
         """Each entry that has a vector with it, by number: of these ids, or of all."""

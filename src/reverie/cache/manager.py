@@ -29,6 +29,7 @@ from reverie.cache.settings import (
     check_text,
     check_timeout,
     check_vector,
+    check_vector_type,
     choose_index,
     make_rng,
     read_config,
@@ -37,6 +38,7 @@ from reverie.cache.storing import AT_ONCE
 from reverie.cache.write_behind import WriteBehind
 from reverie.entry import CacheEntry
 from reverie.errors import CacheError, InputError, StorageError
+from reverie.half import VectorType
 from reverie.pixels import ImageLike
 
 __all__ = ["CacheManager"]
@@ -65,6 +67,9 @@ class CacheManager(WriteBehind):
             is lost: a few frames, 64 at most; a power cut may take the last half second, and leave rows of
             it without their image. `flush` and `close` wait for the disk. What could not be stored is
             raised by the next `add`, change, `flush` or `close`, and tried again.
+        vectors: As what the numbers of embeddings are kept: ``float32`` or ``float16``, which takes half the
+            room and rounds them once, when they are added. It is chosen when the cache is made; None takes
+            it as it is, a new one as float32. `reverie.cache.convert` changes it.
         on_added: Functions for the list of that name.
         on_evicted: Functions for the list of that name; the only way to hear of evictions on opening.
 
@@ -78,8 +83,8 @@ class CacheManager(WriteBehind):
             on opening past a limit. Its image is gone by then. Neither `remove` nor `clear` is an eviction.
 
     Raises:
-        ConfigError: A configuration without its keys, a value of a wrong type, or an index kind that
-            contradicts the disk.
+        ConfigError: A configuration without its keys, a value of a wrong type, an index kind that
+            contradicts the disk, or vectors kept otherwise than asked.
         InputError: The eviction policy does not take these options.
         UnknownNameError: No eviction policy or index of that name.
         IndexCorruptError: The index cannot be read; it is left as it is.
@@ -103,6 +108,7 @@ class CacheManager(WriteBehind):
         seed: int | None = None,
         lock_timeout: float = 10.0,
         durability: Durability = "full",
+        vectors: VectorType | None = None,
         on_added: Iterable[Callable[[CacheEntry], None]] = (),
         on_evicted: Iterable[Callable[[CacheEntry], None]] = (),
     ) -> None:
@@ -117,8 +123,9 @@ class CacheManager(WriteBehind):
         rng = make_rng(seed)
         check_timeout(lock_timeout)
         check_durability(durability)
+        check_vector_type(vectors)
         options = check_eviction(eviction, eviction_options)
-        kind = choose_index(self.metadata_dir, index, max_size)
+        kind = choose_index(self.metadata_dir, index, max_size, vectors)
         make_folders(self.image_dir, self.metadata_dir)
         super().__init__(
             kind,
@@ -131,6 +138,7 @@ class CacheManager(WriteBehind):
             eviction_options=options,
             lock_timeout=lock_timeout,
             durable=durability == "full",
+            vectors=vectors,
         )
         self.on_added.extend(on_added)
         self.on_evicted.extend(on_evicted)

@@ -17,6 +17,7 @@ from reverie.cache.mirror import Mirror
 from reverie.cache.settings import check_space
 from reverie.cache.write import Write
 from reverie.errors import CacheClosedError, EntryNotFoundError, InputError
+from reverie.half import VectorType
 from reverie.protocols import Changes, IndexBackend
 from reverie.vectors import Embedding
 
@@ -37,8 +38,10 @@ class Session:
         eviction_options: Arguments of the eviction policy.
         lock_timeout: Seconds to wait while another process writes.
         durable: Whether a write waits until it is on the disk.
+        vectors: As what the index has to keep the numbers of vectors; None: as it does.
 
     Raises:
+        ConfigError: The index keeps vectors otherwise.
         IndexCorruptError: The index cannot be read; it is left as it is.
     """
 
@@ -52,6 +55,7 @@ class Session:
         eviction_options: Mapping[str, Any],
         lock_timeout: float,
         durable: bool = True,
+        vectors: VectorType | None = None,
     ) -> None:
         self._kind = kind
         self._folder = folder
@@ -60,6 +64,7 @@ class Session:
         self._eviction_options = dict(eviction_options)
         self._lock_timeout = lock_timeout
         self._durable = durable
+        self._asked: dict[str, Any] = {} if vectors is None else {"vectors": vectors}
         self._turn = threading.RLock()  # of the one thread that writes; taken before `_lock`, never after
         self._lock = threading.RLock()  # of what is in memory; never held while the disk is waited for
         self._closed = False
@@ -76,7 +81,9 @@ class Session:
             shown=self._shown,
             lock_timeout=self._lock_timeout,
             durable=self._durable,
+            **self._asked,
         )
+        self._asked = {}  # once is enough: another process may convert it
         self._evictions = Evictions(self._eviction, self._eviction_options, self._index)
         self._mirror = Mirror(self._index, self._evictions, self._folder / "images")
         self._deleted: list[str] = []  # files deleted since the index last heard of it
@@ -92,6 +99,12 @@ class Session:
     def index_kind(self) -> str:
         """``json`` or ``sqlite``."""
         return self._kind
+
+    @property
+    def vector_type(self) -> VectorType:
+        """As what the numbers of vectors are kept: ``float32`` or ``float16``."""
+        with self._seeing():
+            return self._index.vector_type()
 
     @property
     def index_path(self) -> Path:

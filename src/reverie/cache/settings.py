@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from reverie import registry
 from reverie.cache.folder import index_on_disk
 from reverie.errors import ConfigError, EmbeddingError, InputError
+from reverie.half import VECTOR_TYPES, VectorType
 from reverie.vectors import Embedding, as_embedding
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "check_text",
     "check_timeout",
     "check_vector",
+    "check_vector_type",
     "choose_index",
     "make_rng",
     "read_config",
@@ -68,6 +70,12 @@ def check_durability(value: Any) -> None:
     """Raise ConfigError unless it is one of the two."""
     if value not in get_args(Durability):
         raise ConfigError(f"durability must be one of {', '.join(get_args(Durability))}; got {value!r}")
+
+
+def check_vector_type(value: Any) -> None:
+    """Raise ConfigError unless it is a type that vectors can be kept as, or None."""
+    if value is not None and value not in VECTOR_TYPES:
+        raise ConfigError(f"vectors must be one of {', '.join(VECTOR_TYPES)}, or None; got {value!r}")
 
 
 def check_timeout(value: Any) -> float:
@@ -150,8 +158,8 @@ def check_space(vector: Embedding, spaces: set[tuple[str | None, int]]) -> None:
         )
 
 
-def choose_index(metadata: Path, wanted: str, max_size: int | None) -> str:
-    """The kind of index to open: what is on the disk, else by size.
+def choose_index(metadata: Path, wanted: str, max_size: int | None, vectors: VectorType | None = None) -> str:
+    """The kind of index to open: what is on the disk, else by size, and for halves SQLite.
 
     Raises:
         ConfigError: ``wanted`` contradicts what is on the disk.
@@ -159,7 +167,8 @@ def choose_index(metadata: Path, wanted: str, max_size: int | None) -> str:
     """
     found = index_on_disk(metadata)
     if wanted == "auto":
-        return found or ("json" if max_size is not None and max_size <= _JSON_UP_TO else "sqlite")
+        few = max_size is not None and max_size <= _JSON_UP_TO and vectors != "float16"
+        return found or ("json" if few else "sqlite")
     registry.load("indexes", wanted)
     if found is not None and found != wanted:
         raise ConfigError(

@@ -12,6 +12,7 @@ import numpy as np
 from reverie.cache.vector_files import Shelf, StoredSpace, VectorFiles
 from reverie.cache.vector_table import VectorTable, entry_numbers
 from reverie.errors import CacheError
+from reverie.half import HALF, unit_rows
 from reverie.protocols import Changes, IndexBackend, Mark
 from reverie.vectors import to_bytes
 
@@ -41,17 +42,18 @@ class Shelves:
             index: What the cache has.
             unread: Gets the ids whose vectors may have changed since the files were written.
         """
+        vector_type = index.vector_type()
         if index.mark() is not None:
             with contextlib.suppress(OSError):
                 found = self._files.load()
                 changes = None if found is None else self._fitting(index, *found)
                 if found is not None and changes is not None:
-                    table = VectorTable.adopted(found[1])
+                    table = VectorTable.adopted(found[1], vector_type)
                     for cache_id in changes.removed:
                         table.discard(cache_id)
                     unread.update((brief.cache_id, None) for brief in changes.briefs)
                     return table
-        table = VectorTable()
+        table = VectorTable(vector_type)
         for brief, vector in index.vectors():
             table.put(brief.cache_id, vector, brief.number)
         return table
@@ -60,6 +62,8 @@ class Shelves:
         """What changed since the files were written; None where they are not those of this index."""
         changes = index.since(mark)
         if changes.complete:
+            return None
+        if any(space.matrix.dtype != np.dtype(index.vector_type()) for space in spaces):
             return None
         changed = {*(brief.cache_id for brief in changes.briefs), *changes.removed}
         for space in spaces:
@@ -72,7 +76,9 @@ class Shelves:
                 same = vector is not None and vector.encoder == space.encoder
                 if not same or number != entry_numbers(space.numbers[row]):
                     return None
-                if vector is not None and to_bytes(vector) != to_bytes(space.matrix[row]):
+                stored = space.matrix[row]
+                stored = unit_rows(stored.view(np.float16)) if stored.dtype == HALF else stored
+                if vector is not None and to_bytes(vector) != to_bytes(stored.view(np.float32)):
                     return None
         return changes
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.cache.sqlite_schema import BRIEF, brief_of
+from reverie.cache.sqlite_vectors import vector_type_of
+from reverie.half import VectorType
 from reverie.protocols import Brief, Order
 from reverie.query import Where, json_path, phrases
 
@@ -79,6 +81,10 @@ class SqliteCatalogue:
                 yield brief_of(row)
         finally:
             cursor.close()
+
+    def vector_type(self) -> VectorType:
+        """As what the numbers of vectors are kept."""
+        return vector_type_of(self._database)
 
 
 def batches(cache_ids: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:

@@ -18,7 +18,6 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,30 +26,31 @@ import orjson
 from numpy.typing import NDArray
 
 from reverie.cache.sqlite_catalogue import SqliteCatalogue, batches
-from reverie.cache.sqlite_errors import SqliteErrors
+from reverie.cache.sqlite_opener import SqliteOpener, transaction
 from reverie.cache.sqlite_schema import (
-    APPLICATION_ID,
     BRIEF,
     EMPTY,
-    MIGRATIONS,
     RECORD,
     brief_of,
-    define_functions,
     image_size,
     readable_rows,
     record_of,
 )
+from reverie.cache.sqlite_vectors import (
+    compact,
+    copy_aside,
+    record_type,
+    recorded_type,
+    rewrite_vectors,
+    vector_type_of,
+)
 from reverie.cache.sqlite_writer import SqliteWriter, next_number
 from reverie.entry import Record, highest_id
-from reverie.errors import (
-    CacheClosedError,
-    CacheError,
-    IndexCorruptError,
-)
-from reverie.locks import check_locks
+from reverie.errors import CacheClosedError, CacheError, IndexCorruptError
+from reverie.half import VectorType
 from reverie.protocols import Brief, Changes, IndexWriter, Mark, Order
 from reverie.query import Where
-from reverie.storage import file_identity, flush_file, partial_name, publish_new, storage_error, sync_folder
+from reverie.storage import file_identity, flush_file, partial_name, storage_error, sync_folder
 from reverie.vectors import Embedding, from_bytes
 
 __all__ = ["SqliteIndex"]
@@ -67,6 +67,7 @@ class SqliteIndex:
         shown: Not used: a database records file names only.
         lock_timeout: Seconds to wait for another writer.
         durable: Whether a commit waits until it is on the disk; else `flush` does.
+        vectors: As what it keeps the numbers of vectors; None: as it does, a new one as float32.
     """
 
     kind = "sqlite"
@@ -78,12 +79,12 @@ class SqliteIndex:
         shown: str = "",  # noqa: ARG002 - same call for every index
         lock_timeout: float = 10.0,
         durable: bool = True,
+        vectors: VectorType | None = None,
     ) -> None:
-        self._durable = durable
-        self.path = folder / "metadata" / "cache_index.sqlite"
-        self._errors = SqliteErrors(self.path, lock_timeout)
-        self._images = folder / "images"
+        self._folder = folder
         self._timeout = lock_timeout
+        self._opener = SqliteOpener(folder, lock_timeout, durable=durable, vectors=vectors)
+        self._errors = self._opener.errors
         self._database: sqlite3.Connection | None = None
         self._writing: sqlite3.Connection | None = None  # opened for the first write
         self._logged = 0  # rows changed since the log was last emptied
@@ -92,13 +93,18 @@ class SqliteIndex:
         self._last_change = -1
         self._file: tuple[int, int] | None = None
 
+    @property
+    def path(self) -> Path:
+        """The database."""
+        return self._opener.path
+
     # -- opening
 
     def _connection(self) -> sqlite3.Connection:
         if self._database is None:
             with self._errors.mapped("open"):
                 identity = file_identity(self.path)
-                self._database = self._open()
+                self._database = self._opener.open()
                 self._file = identity or file_identity(self.path)
             weakref.finalize(self, _close_own, self._database, os.getpid())
         return self._database
@@ -106,82 +112,10 @@ class SqliteIndex:
     def _writing_connection(self) -> sqlite3.Connection:
         self._connection()
         if self._writing is None:
-            self._writing = self._open()
+            self._writing = self._opener.open()
             self._writing.execute(f"PRAGMA wal_autocheckpoint = {_LONGEST_LOG}")
             weakref.finalize(self, _close_own, self._writing, os.getpid())
         return self._writing
-
-    def _open(self) -> sqlite3.Connection:
-        if not self.path.exists():
-            self._create()
-        read_only = not os.access(self.path.parent, os.W_OK)
-        mode = "mode=rw"
-        if read_only:
-            # Without a log nobody is writing; SQLite could not make its shared memory here to follow one.
-            closed = not self.path.with_name(self.path.name + "-wal").exists()
-            mode = "mode=ro&immutable=1" if closed else "mode=ro"
-        database = self._connect(self.path, mode)
-        try:
-            self._prepare(database, read_only)
-        except BaseException:
-            database.close()
-            raise
-        return database
-
-    def _connect(self, path: Path, mode: str) -> sqlite3.Connection:
-        return sqlite3.connect(
-            f"{path.absolute().as_uri()}?{mode}",
-            uri=True,
-            timeout=self._timeout,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-
-    def _create(self) -> None:
-        """Make the database under another name first: a crash leaves no empty one behind."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        check_locks(self.path.parent)
-        temporary = self.path.with_name(partial_name())
-        database = self._connect(temporary, "mode=rwc")
-        try:
-            try:
-                self._migrate(database)
-                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # closing would not say that it failed
-            finally:
-                database.close()
-            publish_new(temporary, self.path)
-        finally:
-            for ending in ("", "-wal", "-shm"):
-                temporary.with_name(temporary.name + ending).unlink(missing_ok=True)
-
-    def _prepare(self, database: sqlite3.Connection, read_only: bool) -> None:
-        database.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
-        tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if not tables:
-            raise self._errors.corrupt("it is empty")
-        if database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise self._errors.corrupt("a database of another program")
-        if self.path.stat().st_size % database.execute("PRAGMA page_size").fetchone()[0]:
-            raise self._errors.corrupt("it is cut short")  # SQLite would read zeros there
-        shape = database.execute("PRAGMA user_version").fetchone()[0]
-        if shape > len(MIGRATIONS):
-            raise IndexCorruptError(
-                f"{self.path} was written by a newer reverie (shape {shape}, known here {len(MIGRATIONS)}): "
-                "update reverie. The file was left as it is"
-            )
-        if shape < len(MIGRATIONS) and not read_only:
-            self._migrate(database)
-
-    def _migrate(self, database: sqlite3.Connection) -> None:
-        database.execute("PRAGMA journal_mode = WAL")
-        define_functions(database, self._images)
-        with self._transaction(database):
-            # Read again: another process may have been first.
-            shape = database.execute("PRAGMA user_version").fetchone()[0]
-            for statement in chain.from_iterable(MIGRATIONS[shape:]):
-                database.execute(statement)
-            database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
     def flush(self) -> None:
         """Wait until the log of what was committed is on the disk; raises StorageError."""
@@ -294,6 +228,11 @@ class SqliteIndex:
         with self._reading() as catalogue:
             yield from catalogue.ordered(by)
 
+    def vector_type(self) -> VectorType:
+        """As what the numbers of vectors are kept."""
+        with self._reading() as catalogue:
+            return catalogue.vector_type()
+
     @contextmanager
     def _reading(self) -> Iterator[SqliteCatalogue]:
         with self._errors.mapped("read"):
@@ -362,7 +301,7 @@ class SqliteIndex:
                 highest = max(highest, highest_id(file.read_bytes()))
         records: list[Record] = []
         with contextlib.suppress(sqlite3.Error):
-            database = self._connect(self.path, "mode=ro")
+            database = self._opener.connect(self.path, "mode=ro")
             try:
                 # With it SQLite also reads a file that is shorter than its header says.
                 database.execute("PRAGMA writable_schema = ON")
@@ -386,7 +325,7 @@ class SqliteIndex:
     def _write(self) -> Iterator[IndexWriter]:
         with self._errors.mapped("write"):
             database = self._writing_connection()
-            with self._transaction(database):
+            with transaction(database):
                 self._refuse_if_gone(database)
                 before = self._last(database)
                 writer = SqliteWriter(database)
@@ -402,7 +341,7 @@ class SqliteIndex:
         """Write over what a commit that failed left in the log: reading that again would take it for done."""
         with contextlib.suppress(CacheError), self._errors.mapped("write"):
             database = self._writing_connection()
-            with self._transaction(database):
+            with transaction(database):
                 database.execute(
                     "INSERT INTO meta VALUES ('settled', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1"
                 )
@@ -436,7 +375,13 @@ class SqliteIndex:
         with self._errors.mapped("read"):
             return _is_retired(self._connection())
 
-    def replace_all(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
+    def replace_all(
+        self,
+        records: Iterable[Record],
+        next_number: int,
+        extra: Mapping[str, Any],
+        vectors: VectorType | None = None,
+    ) -> None:
         """Make this the whole content, in one step.
 
         A readable database is changed in place, in one transaction, so that processes which have it
@@ -449,13 +394,14 @@ class SqliteIndex:
         with contextlib.suppress(IndexCorruptError):
             if self.path.exists():
                 self.verify()
-                self._fill(records, next_number, extra)
+                self._fill(records, next_number, extra, vectors)
                 return
         self.close()
-        fresh = SqliteIndex(self.path.parent.parent, lock_timeout=self._timeout)
-        fresh.path = self.path.with_name(partial_name())
+        vectors = vectors or self._recorded_type()
+        fresh = SqliteIndex(self._folder, lock_timeout=self._timeout)
+        fresh._opener.path = self.path.with_name(partial_name())
         try:
-            fresh._fill(records, next_number, extra)
+            fresh._fill(records, next_number, extra, vectors)
             fresh.close()
             with self._errors.mapped("replace"):
                 for companion in ("-wal", "-shm"):
@@ -466,33 +412,67 @@ class SqliteIndex:
             fresh.close()
             fresh.path.unlink(missing_ok=True)
 
-    def _fill(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
-        with self._errors.mapped("write"), self._transaction(database := self._writing_connection()):
+    def _recorded_type(self) -> VectorType | None:
+        """As what a damaged database kept vectors, where it still says so; as asked where there is none."""
+        with contextlib.suppress(sqlite3.Error):
+            database = self._opener.connect(self.path, "mode=ro")
+            with contextlib.closing(database):
+                return recorded_type(database)
+        return self._opener.vectors
+
+    def _fill(
+        self,
+        records: Iterable[Record],
+        next_number: int,
+        extra: Mapping[str, Any],
+        vectors: VectorType | None,
+    ) -> None:
+        with self._errors.mapped("write"), transaction(database := self._writing_connection()):
             for statement in EMPTY:
                 database.execute(statement)
+            if vectors is not None:
+                record_type(database, vectors)
             database.execute("UPDATE meta SET value = ? WHERE key = 'next_number'", (next_number,))
             rows = [(key, orjson.dumps(value).decode()) for key, value in extra.items()]
             database.executemany("INSERT INTO extra VALUES (?, ?)", rows)
             writer = SqliteWriter(database)
             for record in records:
-                size = record.byte_size or image_size(self._images, record.image_name)
+                size = record.byte_size or image_size(self._folder / "images", record.image_name)
                 writer.put(replace(record, byte_size=size))
-            # A change that is not there any more: readers see a gap in the log and read everything again.
-            database.execute("INSERT INTO changes (cache_id) VALUES ('')")
-            database.execute("DELETE FROM changes")
-            database.execute("INSERT INTO changes (cache_id) VALUES ('')")
+            _break_log(database)
             writer.finish()
 
-    @contextmanager
-    def _transaction(self, database: sqlite3.Connection) -> Iterator[None]:
-        database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            database.execute("COMMIT")
-        except BaseException:
-            if database.in_transaction:
-                database.execute("ROLLBACK")
-            raise
+    def set_vector_type(self, vectors: VectorType) -> Path | None:
+        """Keep all vectors as such numbers, in one transaction; who has it open reads everything again.
+
+        Returns:
+            For float16, which loses digits, a copy of the database as it was; else None.
+
+        Raises:
+            LockTimeoutError: Another connection kept writing for ``lock_timeout`` seconds.
+            IndexCorruptError: A vector cannot be read; nothing was changed.
+            StorageError: The disk refused; nothing was changed.
+        """
+        aside = None
+        with self._errors.mapped("convert"):
+            database = self._writing_connection()
+            with transaction(database):
+                self._refuse_if_gone(database)
+                if vector_type_of(database) == vectors:
+                    return None
+                if vectors == "float16":
+                    aside = copy_aside(self._connection(), self.path, "float32")
+                rewrite_vectors(database, vectors)
+                _break_log(database)
+            compact(database)
+        return aside
+
+
+def _break_log(database: sqlite3.Connection) -> None:
+    """Note a change that is not there any more: who sees the gap in the log reads everything again."""
+    database.execute("INSERT INTO changes (cache_id) VALUES ('')")
+    database.execute("DELETE FROM changes")
+    database.execute("INSERT INTO changes (cache_id) VALUES ('')")
 
 
 def _checkpoint(path: Path) -> None:

@@ -91,6 +91,15 @@ MIGRATIONS = (
             INSERT INTO prompts (prompts, rowid, prompt) VALUES ('delete', OLD.number, OLD.prompt);
         END""",
     ),
+    # Vectors may be kept as halves, an odd number of bytes (`reverie.vectors.to_bytes`). A program that
+    # had the database open before must not add others.
+    (
+        "INSERT INTO meta VALUES ('vector_bits', 32)",
+        """CREATE TRIGGER vector_added BEFORE INSERT ON vectors
+        WHEN (length(NEW.data) % 2 = 1) != (SELECT value = 16 FROM meta WHERE key = 'vector_bits') BEGIN
+            SELECT RAISE(ABORT, 'its vectors are kept as other numbers by now: open the cache again');
+        END""",
+    ),
 )
 
 EMPTY = (

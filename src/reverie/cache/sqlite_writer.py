@@ -10,6 +10,7 @@ from reverie.cache.reembedding import without_vector_keys
 from reverie.cache.sqlite_catalogue import SqliteCatalogue
 from reverie.cache.sqlite_schema import row_of
 from reverie.entry import Record
+from reverie.half import VectorType
 from reverie.vectors import Embedding, to_bytes
 
 __all__ = ["SqliteWriter", "next_number"]
@@ -28,6 +29,13 @@ class SqliteWriter(SqliteCatalogue):
         super().__init__(database)
         self._number: int | None = None
         self._changed: list[str] = []
+        self._vector_type: VectorType | None = None
+
+    def vector_type(self) -> VectorType:
+        """As what the numbers of vectors are kept."""
+        if self._vector_type is None:
+            self._vector_type = super().vector_type()
+        return self._vector_type
 
     def next_number(self) -> int:
         """The next number that no entry ever had; counts up with each call."""
@@ -71,8 +79,9 @@ class SqliteWriter(SqliteCatalogue):
         self._changed.append(record.cache_id)
 
     def _put_vector(self, number: int, vector: Embedding) -> None:
+        data = to_bytes(vector, self.vector_type())
         self._database.execute(
-            "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", (number, vector.encoder, to_bytes(vector))
+            "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", (number, vector.encoder, data)
         )
         self._database.execute(
             "INSERT INTO spaces SELECT ?, ? WHERE NOT EXISTS "

@@ -164,7 +164,8 @@ class Storing(Reading):
                 for place, (item, staged) in enumerate(zip(adding.items, adding.staged, strict=True)):
                     known = adding.promised[place] if adding.promised else None
                     number, cache_id = known or self._new_id(write, staged.suffix)
-                    record = item.record(number, cache_id, staged, self._now())
+                    vector = write.stored(item.vector)
+                    record = item.record(number, cache_id, staged, self._now(), vector)
                     self._evict(write, adding, record)
                     write.put(record)
                     with self._lock:

@@ -17,6 +17,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import orjson
@@ -24,17 +25,22 @@ import xxhash
 from numpy.typing import NDArray
 
 from reverie.errors import LockTimeoutError
+from reverie.half import HALF
 from reverie.locks import file_lock, held
 from reverie.protocols import Mark
 from reverie.storage import flush_file, replace_file
 from reverie.vectors import Vectors
 
-__all__ = ["Shelf", "StoredSpace", "VectorFiles"]
+__all__ = ["Shelf", "StoredRows", "StoredSpace", "VectorFiles"]
+
+StoredRows: TypeAlias = Vectors | NDArray[np.float16]
+"""``(n, d)`` rows of unit length as float32, or as halves (`reverie.half`)."""
 
 _FORMAT = 1
 _HEADER = "header.json"
 _SPARE = 65_536  # rows of room at the end of a file, at the least; they take no place on the disk
 _ROWS_AT_ONCE = 8192
+_TYPES = ("<f4", HALF.newbyteorder("<").str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,7 @@ class StoredSpace:
     encoder: str | None
     ids: Sequence[str]
     numbers: NDArray[np.int64]
-    matrix: Vectors
+    matrix: StoredRows
     alive: NDArray[np.bool_]
     shelf: Shelf | None = None
 
@@ -101,6 +107,8 @@ class VectorFiles:
     def _space(self, entry: _Entry) -> StoredSpace:
         """One encoder's rows, mapped; raises ValueError where its files are not whole."""
         rows, numbers, ids = self._paths(entry.name)
+        if entry.dtype not in _TYPES:
+            raise ValueError
         dtype = np.dtype(entry.dtype)
         room = rows.stat().st_size // (dtype.itemsize * entry.dimensions)
         found = np.fromfile(numbers, dtype="<i8", count=entry.count)
@@ -158,7 +166,8 @@ class VectorFiles:
         if shelf is not None:
             old = before.get(shelf.name)
         room = 0
-        if old is not None and shelf is not None and old.count == shelf.count <= count:
+        same = old is not None and (old.dtype, old.dimensions) == (dtype.str, dimensions)
+        if old is not None and same and shelf is not None and old.count == shelf.count <= count:
             with contextlib.suppress(OSError):
                 room = self._paths(old.name)[0].stat().st_size // (dtype.itemsize * dimensions)
         name = _new_name(space) if old is None or room < count else old.name
@@ -212,7 +221,7 @@ def _checksum(numbers: NDArray[np.int64]) -> str:
     return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(numbers, dtype="<i8").tobytes())
 
 
-def _write_rows(path: Path, matrix: Vectors, start: int, size: int) -> None:
+def _write_rows(path: Path, matrix: StoredRows, start: int, size: int) -> None:
     """Write rows from ``start`` on at their places; a new file gets room for ``size`` rows."""
     width = matrix.dtype.itemsize * matrix.shape[1]
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)

@@ -8,30 +8,34 @@ Places are given anew when the matrix is full, or mostly gaps.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from reverie.cache.vector_files import Shelf, StoredSpace
+from reverie.cache.vector_files import Shelf, StoredRows, StoredSpace
 from reverie.errors import EncoderMismatchError
-from reverie.vectors import Embedding, EmbeddingSet, VectorRows, to_bytes
+from reverie.half import HALF, Halves, VectorType, unit_rows
+from reverie.vectors import Embedding, EmbeddingSet, VectorRows, Vectors, to_bytes
 
 __all__ = ["WORTH", "VectorTable", "entry_numbers"]
 
 WORTH = 20_000
 """Vectors from which on they are kept in files: fewer are read from the index in no time."""
 
+_Array = TypeVar("_Array", bound=StoredRows)
+
 _ROOM = 64  # rows at the least
 _EDITION_BITS = 12  # a number of an entry, below 10**15, leaves so many
 
 
 class _Space:
-    """The vectors of one encoder."""
+    """The vectors of one encoder, as float32 or as halves: what is put in comes out of halves as it was."""
 
-    def __init__(self, encoder: str | None, dimensions: int) -> None:
+    def __init__(self, encoder: str | None, dimensions: int, dtype: np.dtype[Any]) -> None:
         self._encoder = encoder
+        self._dtype = dtype
         self._row_of: dict[str, int] = {}
         self._ids: list[str] = []  # the id of every row up to now, also of rows that are gone
         self._allot(_ROOM, dimensions)
@@ -41,7 +45,7 @@ class _Space:
     def adopted(cls, stored: StoredSpace) -> Self:
         """The rows of files, with their places."""
         count, (room, dimensions) = len(stored.numbers), stored.matrix.shape
-        space = cls(stored.encoder, dimensions)
+        space = cls(stored.encoder, dimensions, stored.matrix.dtype)
         space._matrix = stored.matrix
         space._numbers = np.empty(room, dtype=np.int64)
         space._numbers[:count] = stored.numbers
@@ -57,7 +61,7 @@ class _Space:
         return space
 
     def _allot(self, capacity: int, dimensions: int) -> None:
-        self._matrix = np.empty((capacity, dimensions), dtype=np.float32)
+        self._matrix: StoredRows = np.empty((capacity, dimensions), dtype=self._dtype)
         self._numbers = np.empty(capacity, dtype=np.int64)
         self._alive = np.zeros(capacity, dtype=np.bool_)
 
@@ -86,9 +90,9 @@ class _Space:
     def stored(self) -> StoredSpace:
         """The rows as they are now, to be kept."""
         rows = self.rows()
-        return StoredSpace(
-            self._encoder, self._ids[: len(rows)], rows.numbers, rows.matrix, rows.alive, self.shelf
-        )
+        count = len(rows)
+        matrix = _frozen(self._matrix[:count])
+        return StoredSpace(self._encoder, self._ids[:count], rows.numbers, matrix, rows.alive, self.shelf)
 
     def __len__(self) -> int:
         return len(self._row_of)
@@ -108,7 +112,10 @@ class _Space:
 
     def holds(self, cache_id: str, vector: Embedding) -> bool:
         row = self._row_of.get(cache_id)
-        return row is not None and np.array_equal(self._matrix[row], vector)
+        if row is None:
+            return False
+        known = self._matrix[row]
+        return np.array_equal(unit_rows(known) if known.dtype == HALF else known, vector)
 
     def discard(self, cache_id: str) -> bool:
         row = self._row_of.pop(cache_id, None)
@@ -152,7 +159,7 @@ class _Space:
             self._rows = VectorRows(
                 self._ids,
                 self._numbers[:count],
-                _frozen(self._matrix[:count]),
+                self._seen(slice(0, count)),
                 self._alive[:count],
                 self._encoder,
                 len(self),
@@ -164,23 +171,36 @@ class _Space:
         if self._set is None:
             if self._gaps or not self._in_order:
                 kept = self._order()
-                ids, matrix = tuple(self._ids[row] for row in kept), self._matrix[kept]
+                ids, matrix = tuple(self._ids[row] for row in kept), self._seen(kept)
             else:
-                ids, matrix = tuple(self._ids[self._start :]), self._matrix[self._start : len(self._ids)]
-            self._set = EmbeddingSet(ids, _frozen(matrix), self._encoder)
+                ids, matrix = tuple(self._ids[self._start :]), self._seen(slice(self._start, len(self._ids)))
+            self._set = EmbeddingSet(
+                ids, _frozen(matrix.whole() if isinstance(matrix, Halves) else matrix), self._encoder
+            )
         return self._set
+
+    def _seen(self, places: slice | NDArray[np.intp]) -> Vectors | Halves:
+        """Rows as others see them."""
+        rows = _frozen(self._matrix[places])
+        return Halves(rows.view(np.float16)) if rows.dtype == HALF else rows.view(np.float32)
 
 
 class VectorTable:
-    """All vectors, by encoder. Not thread-safe: its owner locks."""
+    """All vectors, by encoder. Not thread-safe: its owner locks.
 
-    def __init__(self) -> None:
+    Args:
+        vector_type: As what they are kept in memory. Halves take what the index gives, which is what halves
+            stand for.
+    """
+
+    def __init__(self, vector_type: VectorType = "float32") -> None:
+        self._dtype = np.dtype(vector_type)
         self._spaces: dict[tuple[str | None, int], _Space] = {}
 
     @classmethod
-    def adopted(cls, spaces: Iterable[StoredSpace]) -> Self:
+    def adopted(cls, spaces: Iterable[StoredSpace], vector_type: VectorType = "float32") -> Self:
         """A table of what was kept in files."""
-        table = cls()
+        table = cls(vector_type)
         for stored in spaces:
             table._spaces[stored.encoder, stored.matrix.shape[1]] = _Space.adopted(stored)
         return table
@@ -217,7 +237,7 @@ class VectorTable:
             return
         self.discard(cache_id)
         if key not in self._spaces:
-            self._spaces[key] = _Space(*key)
+            self._spaces[key] = _Space(*key, self._dtype)
         self._spaces[key].add(cache_id, vector, number << _EDITION_BITS | _edition(vector))
 
     def discard(self, cache_id: str) -> None:
@@ -266,7 +286,7 @@ def _edition(vector: Embedding) -> int:
     return xxhash.xxh32_intdigest(to_bytes(vector)) & ((1 << _EDITION_BITS) - 1)
 
 
-def _frozen(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+def _frozen(matrix: _Array) -> _Array:
     matrix.flags.writeable = False
     return matrix
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from reverie.entry import Record
 from reverie.protocols import IndexWriter
-from reverie.vectors import Embedding
+from reverie.vectors import Embedding, stored_as
 
 __all__ = ["Write"]
 
@@ -42,6 +42,10 @@ class Write:
         self.index.put(record)
         self.added.append(record)
 
+    def stored(self, vector: Embedding | None) -> Embedding | None:
+        """A vector as the index gives it back: what everybody goes by from now on."""
+        return None if vector is None else stored_as(vector, self.index.vector_type())
+
     def remove(self, cache_ids: Sequence[str]) -> None:
         """Take records out."""
         self.index.remove(cache_ids)
@@ -49,9 +53,9 @@ class Write:
 
     def embed(self, vectors: Mapping[str, Embedding | None]) -> None:
         """Replace the vectors of records that are there."""
-        for cache_id, vector in vectors.items():
+        self.embedded = {cache_id: self.stored(vector) for cache_id, vector in vectors.items()}
+        for cache_id, vector in self.embedded.items():
             self.index.embed(cache_id, vector)
-        self.embedded = vectors
 
     @contextmanager
     def attempt(self) -> Iterator[None]:

@@ -309,9 +309,9 @@ def path(cache_id: str | None, place: Place) -> None:
 
 @click.command(
     "stats",
-    epilog="JSON: cache, entries, pinned, bytes, index, index_path, oldest, newest, without_embedding, "
-    "encoders (a list of name, entries, dimensions, mean_pairwise, effective_images, search, search_reason, "
-    "recall).",
+    epilog="JSON: cache, entries, pinned, bytes, index, index_path, vectors, oldest, newest, "
+    "without_embedding, encoders (a list of name, entries, dimensions, mean_pairwise, effective_images, "
+    "search, search_reason, recall).",
 )
 @cache_option
 @json_option

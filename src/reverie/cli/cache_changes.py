@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from reverie.cli.params import (
     threshold_option,
 )
 from reverie.cli.place import Place, known_ids, open_cache
+
+if TYPE_CHECKING:
+    from reverie.half import VectorType
 
 __all__ = ["add", "check", "clear", "convert", "duplicates", "pin", "reindex", "remove", "unpin"]
 
@@ -157,19 +160,30 @@ def check(fix: bool, place: Place, as_json: bool) -> None:
 
 
 @click.command("convert")
+@click.option("--to", "kind", metavar="json|sqlite", help="The specification's file, or a database.")
 @click.option(
-    "--to", "kind", required=True, metavar="json|sqlite", help="The specification's file, or a database."
+    "--vectors",
+    type=click.Choice(["float32", "float16"]),
+    metavar="float32|float16",
+    help="As what a database keeps the numbers of vectors: float16 takes half the room, and rounds.",
 )
 @cache_option
-def convert(kind: str, place: Place) -> None:
-    """Write the index in another form. Nothing is lost, and the old one is kept aside."""
+def convert(kind: str | None, vectors: VectorType | None, place: Place) -> None:
+    """Write the index in another form. Nothing is lost, and the old one is kept aside.
+
+    Without --to the index stays of its kind. When --vectors float16 rounds the vectors, a copy of the
+    database as it was stays beside it (cache_index.sqlite.float32-...): delete it once it is not needed.
+    """
     from reverie.cache.convert import convert as convert_index
 
-    changed = convert_index(place.path, kind)
+    if kind is None and vectors is None:
+        raise click.UsageError("say what to convert to: --to json|sqlite, --vectors float32|float16, or both")
+    changed = convert_index(place.path, kind, vectors=vectors)
     with open_cache(place) as opened:
         entries = count(len(opened), "entry", "entries")
         state = "is now" if changed else "was already"
-        say(f"the index of {near(place.path)} {state} {opened.index_kind} ({entries})")
+        numbers = "" if vectors is None else f" with vectors as {opened.vector_type}"
+        say(f"the index of {near(place.path)} {state} {opened.index_kind}{numbers} ({entries})")
 
 
 @click.command(

@@ -39,6 +39,7 @@ def measure(cache: CacheManager) -> dict[str, Any]:
         "bytes": cache.total_bytes(),
         "index": cache.index_kind,
         "index_path": str(cache.index_path),
+        "vectors": cache.vector_type,
         "oldest": oldest[0].timestamp if oldest else None,
         "newest": newest[0].timestamp if newest else None,
         "without_embedding": len(cache) - sum(number for *_, number in spaces),
@@ -80,6 +81,7 @@ def facts_of(figures: dict[str, Any]) -> RenderableType:
     lines = [
         ("cache", near(Path(figures["cache"]))),
         ("index", f"{figures['index']}, {near(Path(figures['index_path']))}"),
+        ("numbers", f"{figures['vectors']}, {np.dtype(figures['vectors']).itemsize} bytes each"),
         ("entries", f"{figures['entries']:,}{pinned}"),
         ("images", size(figures["bytes"])),
     ]

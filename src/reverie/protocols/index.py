@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.entry import Record
+from reverie.half import VectorType
 from reverie.query import Where
 from reverie.vectors import Embedding
 
@@ -104,6 +105,9 @@ class Catalogue(Protocol):
     def ordered(self, by: Order) -> Iterator[Brief]:
         """The entries that are not pinned, lowest first, ties by number. Only the first few are cheap."""
 
+    def vector_type(self) -> VectorType:
+        """As what it keeps the numbers of vectors: one comes back as `reverie.vectors.stored_as` has it."""
+
 
 class IndexWriter(Catalogue, Protocol):
     """One exclusive write to an index: everything in it is committed together or not at all.
@@ -154,6 +158,8 @@ class IndexBackend(Catalogue, Protocol):
 
     Made by ``index(folder, shown=..., lock_timeout=..., durable=...)``; with
     ``durable=False`` a commit need not be on the disk (it is out of the process) until `flush`.
+    ``vectors=`` comes along where one asks for a `vector_type`: an index that is there and has another one,
+    or that cannot have it, raises ConfigError.
 
     One thread may write while another reads: what is not committed is not seen. Else not thread-safe.
     """
@@ -200,10 +206,23 @@ class IndexBackend(Catalogue, Protocol):
     def retired(self) -> bool:
         """Whether another index took this one's place."""
 
-    def replace_all(self, records: Iterable[Record], next_number: int, extra: Mapping[str, Any]) -> None:
+    def replace_all(
+        self,
+        records: Iterable[Record],
+        next_number: int,
+        extra: Mapping[str, Any],
+        vectors: VectorType | None = None,
+    ) -> None:
         """Make this the whole content, in one step; a damaged or retired index is in use again after it.
 
+        Args:
+            records: All entries.
+            next_number: The next number that no entry ever had.
+            extra: Keys of the whole index that another program wrote.
+            vectors: As what their vectors are kept from now on; None: as up to now.
+
         Raises:
+            ConfigError: It cannot keep them so; nothing was changed.
             StorageError: The disk refused; nothing was changed.
         """
 
@@ -223,6 +242,17 @@ class IndexBackend(Catalogue, Protocol):
         """After a write that failed: see to it that nothing of it comes back when the index is opened again.
 
         False where the disk refuses even that: then the next write that does not fail sees to it.
+        """
+
+    def set_vector_type(self, vectors: VectorType) -> Path | None:
+        """Keep all vectors as such numbers from now on, in one step; who has it open follows.
+
+        Returns:
+            A copy of the index as it was, where the vectors lost by it; None where nothing was lost.
+
+        Raises:
+            ConfigError: It cannot keep them so; nothing was changed.
+            StorageError: The disk refused; nothing was changed.
         """
 
     def flush(self) -> None:

@@ -21,7 +21,7 @@ import numkong
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.vectors import VectorRows, Vectors
+from reverie.vectors import Rows, VectorRows, Vectors
 
 __all__ = ["Codes", "Mirror", "Subspace", "Target"]
 
@@ -71,7 +71,7 @@ class Subspace:
     _LOOKED_AT = 2048
     _ROUNDS = 3
 
-    def __init__(self, rows: Vectors) -> None:
+    def __init__(self, rows: Rows) -> None:
         rng = np.random.default_rng(0)
         some = np.linspace(0, len(rows) - 1, min(len(rows), self._LOOKED_AT)).astype(int)
         sample = rows[some].astype(np.float64)

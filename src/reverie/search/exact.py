@@ -97,8 +97,7 @@ class ExactSearch:
             Rows and their cosines, high to low, ties in the order of the rows; only rows that are alive.
         """
         places = self._candidates(rows, _Question(target, k, threshold, rows.findable(among)))
-        matrix = rows.matrix if places is None else rows.matrix[places]
-        scores = similarities(matrix, target)
+        scores = similarities(rows.matrix, target, places)
         order = top_k(scores, threshold, k)
         return Found(order if places is None else places[order], scores[order])
 
@@ -157,7 +156,7 @@ class ExactSearch:
         if k and k < len(near):
             best = np.flatnonzero(near >= max(_reached(near, k), -2.0))[: 4 * k]
             if len(best) >= k:
-                scores = similarities(rows.matrix[best], asked.target)
+                scores = similarities(rows.matrix, asked.target, best)
                 lowest = max(lowest, float(np.partition(scores, len(scores) - k)[len(scores) - k]))
         # Rows that may not be found are at -inf, below whatever is near a cosine: no bound reaches so far.
         return np.flatnonzero(near >= max(lowest - bound, -2.0) - 1e-6)

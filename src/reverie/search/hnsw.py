@@ -109,7 +109,7 @@ class HnswSearch:
             if found is not None:
                 near, start = found, known.end
         rest = slice(start, None) if keep is None else start + np.flatnonzero(keep[start:])
-        scores = np.concatenate([similarities(rows.matrix[part], target) for part in (near, rest)])
+        scores = np.concatenate([similarities(rows.matrix, target, part) for part in (near, rest)])
         order = top_k(scores, threshold, k)
         places = np.concatenate([near, np.arange(start, len(rows)) if keep is None else rest])
         return Found(places[order], scores[order])

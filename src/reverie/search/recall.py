@@ -33,7 +33,7 @@ def recall(searcher: Searcher, rows: VectorRows, *, sample: int = 100, k: int = 
     targets = normalise(near + _NOISE * normalise(rng.standard_normal(near.shape)))
     shares = []
     for target in targets:
-        scores = similarities(rows.matrix[living], target)
+        scores = similarities(rows.matrix, target, living)
         true = scores[top_k(scores, None, k)]
         found = searcher.search(rows, target, k).scores
         shares.append(np.count_nonzero(found >= true[-1]) / len(true))

@@ -17,8 +17,9 @@ from reverie.cache.convert import convert
 from reverie.cache.manager import CacheManager
 from reverie.entry import CacheEntry, cache_number
 from reverie.errors import CacheFullError, EntryNotFoundError
+from reverie.half import VectorType
 from reverie.testing.samples import png_bytes, vector
-from reverie.vectors import Embedding
+from reverie.vectors import Embedding, stored_as
 
 __all__ = ["CacheModel"]
 
@@ -66,11 +67,14 @@ class CacheModel(RuleBasedStateMachine):
         index: Kind of index to begin with.
         eviction: ``lru`` or ``oldest``, whose order the model knows; of others it knows how many must go.
         kinds: Kinds that `convert` may turn the index into; fewer than two: it never does.
+        vector_types: As what `convert` may keep vectors while both managers have the cache open; the first
+            one to begin with. Only of use with one kind.
     """
 
     index: ClassVar[str] = "json"
     eviction: ClassVar[str] = "lru"
     kinds: ClassVar[tuple[str, ...]] = ("json", "sqlite")
+    vector_types: ClassVar[tuple[VectorType, ...]] = ("float32",)
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,6 +86,7 @@ class CacheModel(RuleBasedStateMachine):
         self.given: set[str] = set()
         self.clock = 0
         self.kind = self.index
+        self.vector_type = self.vector_types[0]
         self.handles: list[_Handle] = []
         self.max_size: int | None = None
         self.max_bytes: int | None = None
@@ -101,6 +106,7 @@ class CacheModel(RuleBasedStateMachine):
             max_bytes=self.max_bytes,
             eviction=self.eviction,
             index=self.kind,
+            vectors=self.vector_type,
             seed=0,
         )
 
@@ -198,8 +204,12 @@ class CacheModel(RuleBasedStateMachine):
         self._wrote(handle)
         for victim in victims if self.eviction in _ORDERED else self._evicted(handle, len(victims)):
             self._forget(victim)
-        now = self._tick()
-        self.entries[cache_id] = _Entry(now, prompt, params, embedding, pinned, _PICTURES[picture], now)
+        now, kept = self._tick(), self._kept(embedding)
+        self.entries[cache_id] = _Entry(now, prompt, params, kept, pinned, _PICTURES[picture], now)
+
+    def _kept(self, embedding: Embedding | None) -> Embedding | None:
+        """A vector as the cache gives it back."""
+        return None if embedding is None else stored_as(embedding, self.vector_type)
 
     @rule(which=_HANDLES, count=st.integers(2, 4))
     def fill(self, which: int, count: int) -> None:
@@ -315,6 +325,20 @@ class CacheModel(RuleBasedStateMachine):
         for handle in self.handles:
             handle.cache = self._open()
 
+    @rule()
+    def convert_vectors(self) -> None:
+        """Kept as other numbers, under both managers: they see what the rounding left, and go on."""
+        if len(self.vector_types) < 2:
+            return
+        for handle in self.handles:
+            handle.cache.embeddings("suite-1")
+        place = self.vector_types.index(self.vector_type) + 1
+        self.vector_type = self.vector_types[place % len(self.vector_types)]
+        assert convert(self.folder / "cache", vectors=self.vector_type)
+        for entry in self.entries.values():
+            entry.embedding = self._kept(entry.embedding)
+        assert [handle.cache.vector_type for handle in self.handles] == [self.vector_type] * 2
+
     @rule(
         which=_HANDLES,
         vectors=st.dictionaries(
@@ -330,7 +354,7 @@ class CacheModel(RuleBasedStateMachine):
         ]
         self._wrote(handle)
         for cache_id in self.entries.keys() & wanted.keys():
-            self.entries[cache_id].embedding = wanted[cache_id]
+            self.entries[cache_id].embedding = self._kept(wanted[cache_id])
 
     @rule(which=_HANDLES, encoder=st.sampled_from(["suite-1", "suite-1", "suite-2"]))
     def embeddings(self, which: int, encoder: str) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reverie.errors import CacheClosedError, IndexCorruptError, LockTimeoutError
+from reverie.errors import CacheClosedError, ConfigError, IndexCorruptError, LockTimeoutError
 from reverie.protocols import IndexBackend
 from reverie.testing.catalogue_suite import CatalogueSuite
 from reverie.testing.index_steps import assert_same, follow, index_write, put, take_out
 from reverie.testing.samples import record, vector
+from reverie.vectors import stored_as
 
 __all__ = ["IndexSuite"]
 
@@ -128,6 +129,49 @@ class IndexSuite(CatalogueSuite):
         assert [each.encoder for _, each in found] == ["suite-1", None, "suite-1"]
         assert np.array_equal(found[1][1], vector(3, 4, None))
         assert index.spaces() == {("suite-1", 8), (None, 4)}
+
+    def test_vectors_come_back_as_the_index_says(self, tmp_path: Path, index: IndexBackend) -> None:
+        """As `stored_as` has them, whole or of halves; kept anew as they came, they stay the same."""
+        kind = index.vector_type()
+        put(index, record(1), record(2, embedding=vector(2, 512)))
+        with index_write(index) as writer:
+            assert writer.vector_type() == kind
+            writer.embed("cache_00001", vector(3, 512))
+        expected = [stored_as(vector(seed, 512), kind) for seed in (3, 2)]
+        for _ in range(2):
+            fresh = self.make(tmp_path)
+            fresh.poll()
+            assert fresh.vector_type() == kind
+            found = [each for _, each in fresh.vectors()]
+            for one, two in zip(found, expected, strict=True):
+                assert np.array_equal(one, two)
+                assert (one.encoder, one.flags.writeable) == ("suite-1", False)
+            with index_write(fresh) as writer:
+                for number, each in enumerate(found, 1):
+                    writer.embed(f"cache_{number:05d}", each)
+            fresh.close()
+
+    def test_the_type_of_vectors_is_changed_or_refused(
+        self, index: IndexBackend, other: IndexBackend
+    ) -> None:
+        """Going to halves rounds, and says where a copy is; who has the index open sees it at once."""
+        put(index, record(1), record(2, embedding=None))
+        before = index.read(["cache_00001"])[0].embedding
+        assert before is not None
+        other.poll()
+        try:
+            copies = [index.set_vector_type(kind) for kind in ("float16", "float16", "float32")]
+        except ConfigError:
+            assert index.vector_type() == "float32"
+            assert_same(index.read(["cache_00001"]), [record(1)])
+            return
+        assert copies[1:] == [None, None]
+        changes = other.poll()
+        assert changes is not None
+        assert changes.complete
+        assert other.vector_type() == "float32"
+        rounded = record(1, embedding=stored_as(before, "float16"))
+        assert_same(other.read(["cache_00001", "cache_00002"]), [rounded, record(2, embedding=None)])
 
     def test_an_index_without_vectors_takes_any_length_again(self, index: IndexBackend) -> None:
         """When the last vector is gone, so is what its length meant."""

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from reverie.half import Halves, halved
 from reverie.protocols import Found, Searcher
-from reverie.vectors import VectorRows, Vectors, normalise, similarities, top_k
+from reverie.vectors import Rows, VectorRows, Vectors, normalise, similarities, top_k
 
 __all__ = ["SearchSuite"]
 
@@ -49,7 +50,7 @@ class SearchSuite:
         """The share of the true answer that was found, everything else about it checked."""
         keep = rows.alive if among is None else rows.alive & among
         true = expected(rows, target, k, threshold, keep)
-        assert np.array_equal(found.scores, similarities(rows.matrix[found.places], target))
+        assert np.array_equal(found.scores, similarities(rows.matrix, target, found.places))
         assert keep[found.places].all()
         assert len(set(found.places.tolist())) == len(found.places) <= len(true.places)
         assert (np.diff(found.scores) <= 0).all()
@@ -168,7 +169,7 @@ class SearchSuite:
     def test_equal_rows_are_found_in_their_order(self) -> None:
         """Of fifty copies the first ones; an approximation may find any of them."""
         rows, searcher = self.rows(), self.make()
-        matrix = rows.matrix.copy()
+        matrix = np.array(rows.matrix)
         copies = np.arange(11, 11 + 50 * 20, 20)
         matrix[copies] = matrix[11]
         same = VectorRows.of(rows.ids, matrix)
@@ -177,6 +178,21 @@ class SearchSuite:
         assert set(found.places.tolist()) <= set(copies.tolist())
         if searcher.exact:
             assert found.places.tolist() == copies[:5].tolist()
+
+    def test_halves_are_searched_as_the_rows_they_stand_for(self) -> None:
+        """A matrix kept as float16 gives float32 rows where it is asked: the same answers, bit for bit."""
+        plain = self.rows()
+        halves = Halves(halved(np.asarray(plain.matrix)))
+        rows, searcher = VectorRows.of(plain.ids, halves), self.make()
+        self.check(searcher, rows)
+        self.check(searcher, rows, 5, 0.6)
+        self.check(searcher, first(VectorRows.of(plain.ids, halves.whole()), self.size - 7))
+        among = np.arange(len(rows)) % 7 == 0
+        target = targets(halves, 1)[0]
+        self.agree(searcher.search(rows, target, 5, among=among), rows, target, 5, among=among)
+        everything = searcher.search(rows, target, None)
+        cosines = np.vecdot(halves.whole(), target).clip(-1, 1)
+        assert np.array_equal(everything.scores, np.sort(cosines)[::-1])
 
     def test_many_threads_search_while_rows_come_and_go(self) -> None:
         """Each gets the answer of its own snapshot."""
@@ -211,7 +227,7 @@ def clustered(count: int, dimensions: int, seed: int) -> Vectors:
     return normalise(near + 0.65 * noise[:count]) if count else near
 
 
-def targets(matrix: Vectors, count: int, seed: int = 5) -> Vectors:
+def targets(matrix: Rows, count: int, seed: int = 5) -> Vectors:
     """Vectors like some of the rows."""
     rng = np.random.default_rng(seed)
     noise = normalise(rng.standard_normal((count, matrix.shape[1])))
@@ -238,6 +254,6 @@ def expected(
 ) -> Found:
     """The true answer."""
     places = np.flatnonzero(keep)
-    scores = similarities(rows.matrix[places], target)
+    scores = similarities(rows.matrix, target, places)
     order = top_k(scores, threshold, k)
     return Found(places[order], scores[order])
