@@ -45,9 +45,15 @@ def index_mb(cache: CacheManager) -> float:
     return sum(path.stat().st_size for path in files) / 1e6
 
 
-def live(cache: CacheManager, other: CacheManager, rng: np.random.Generator, adds: int) -> list[float]:
-    """So many adds; seconds of each."""
+def live(
+    cache: CacheManager, other: CacheManager, rng: np.random.Generator, adds: int
+) -> tuple[list[float], float]:
+    """So many adds; seconds of each, and the memory in the middle of twenty looks at it.
+
+    One look would say where in its turn a matrix of vectors is that is made anew now and then.
+    """
     taken: list[float] = []
+    memory: list[float] = []
     searcher = ExactSearch()
     for number in range(adds):
         frame = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
@@ -55,6 +61,8 @@ def live(cache: CacheManager, other: CacheManager, rng: np.random.Generator, add
         start = time.perf_counter()
         cache_id = cache.add(frame, f"a prompt {number % 997} of the soak", {"seed": number}, vector)
         taken.append(time.perf_counter() - start)
+        if number % max(1, adds // 20) == 0:
+            memory.append(resident_mb())
         if number % 100 == 50:
             cache.get_random()
             cache.pin(cache_id)
@@ -64,7 +72,7 @@ def live(cache: CacheManager, other: CacheManager, rng: np.random.Generator, add
             cache.select(Where("soak"), limit=3, newest=True)
             assert cache_id in other
             assert other.get(cache_id) is not None
-    return taken
+    return taken, float(np.median(memory))
 
 
 def agree(cache: CacheManager) -> list[str]:
@@ -99,9 +107,9 @@ def main() -> int:
         with CacheManager(Path(folder) / "cache", **sizes) as cache:
             other = CacheManager(Path(folder) / "cache", max_size=None)
             for part in range(PARTS):
-                taken = live(cache, other, rng, options.adds // PARTS)
+                taken, memory = live(cache, other, rng, options.adds // PARTS)
                 medians.append(float(np.median(taken)))
-                resident.append(resident_mb())
+                resident.append(memory)
                 cells = [f"{medians[-1] * 1e3:.2f} ms", f"{np.quantile(taken, 0.9) * 1e3:.2f} ms"]
                 cells += [f"{resident[-1]:.0f} MB", f"{index_mb(cache):.0f} MB"]
                 print(f"| {(part + 1) * (options.adds // PARTS):,} | {' | '.join(cells)} |", flush=True)
