@@ -139,7 +139,7 @@ def removing(rows: Vectors) -> list[Row]:
 
     sides: dict[str, Callable[[], object]] = {"ours": remove}
     with suppress(ImportError):
-        from usearch.index import Index
+        from reverie.search.graph_library import Index
 
         graph = Index(ndim=DIMENSIONS, metric="cos", dtype="i8")
         graph.add(np.arange(len(rows)), rows, threads=2)

@@ -76,7 +76,7 @@ def qdrant_local(rows: Any, k: int) -> Callable[[Any], list[int]]:
 
 def usearch_f16(rows: Any, k: int) -> Callable[[Any], list[int]]:
     """The graph of usearch with its defaults, in two bytes a number."""
-    from usearch.index import Index
+    from reverie.search.graph_library import Index
 
     index = Index(ndim=rows.shape[1], metric="cos", dtype="f16")
     index.add(np.arange(len(rows)), rows)

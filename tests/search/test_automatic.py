@@ -70,7 +70,8 @@ def test_it_does_not_change_to_and_fro_at_the_limit() -> None:
 def test_without_the_library_it_stays_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """And says what to install."""
     monkeypatch.setitem(sys.modules, "usearch.index", None)
-    monkeypatch.delitem(sys.modules, "reverie.search.hnsw", raising=False)
+    for module in ("hnsw", "graph_library"):
+        monkeypatch.delitem(sys.modules, f"reverie.search.{module}", raising=False)
     searcher = AutomaticSearch(above=2000)
     found = searcher.search(ROWS, ROWS.matrix[7], 5)
     assert found.places.tolist() == expected(ROWS, ROWS.matrix[7], 5, None, ROWS.alive).places.tolist()

@@ -21,10 +21,10 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from usearch.index import Index
 
 from reverie.protocols import Found
 from reverie.search.graph_file import GraphFile
+from reverie.search.graph_library import Index
 from reverie.vectors import VectorRows, Vectors, similarities, top_k
 
 __all__ = ["HnswSearch"]
