@@ -1,9 +1,9 @@
 """Search in many vectors, against the peers: time, recall, bytes.
 
-Run ``python benchmarks/scale.py [--quick] [--sizes 10000,100000]``; peers that are not installed are left
-out by name (``make bench`` installs them). The vectors lie in clusters, a hundred to each, cosine about .67
-in a cluster; targets are like some of them. Every answer has five rows, and its share of the true five is
-the recall. Ours is `reverie.search` on a snapshot of rows, the ids of the five looked up.
+Run ``python benchmarks/scale.py [--quick] [--sizes 10000,100000] [--peers usearch]``; peers that are not
+installed are left out by name (``make bench`` installs them). The vectors lie in clusters, a hundred to each,
+cosine about .67 in a cluster; targets are like some of them. Every answer has five rows, and its share of the
+true five is the recall. Ours is `reverie.search` on a snapshot of rows, the ids of the five looked up.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def asking(search: Search, wanted: Vectors) -> Callable[[], object]:
     return lambda: search(next(turn))
 
 
-def compare(count: int, rounds: int, calls: int) -> list[Row]:
-    """All searches in so many rows, interleaved."""
+def compare(count: int, rounds: int, calls: int, only: list[str]) -> list[Row]:
+    """All searches in so many rows, interleaved; ``only`` names the peers, and is empty for all."""
     rows = clustered(count)
     wanted = targets(rows)
     searches: dict[str, Search] = {"exact": exact(rows)}
@@ -105,6 +105,7 @@ def compare(count: int, rounds: int, calls: int) -> list[Row]:
         peers.update(GRAPHS)
     if count > SLOW_PEERS_UP_TO:
         peers = {name: peers[name] for name in ("numpy", "faiss bf16", "usearch", "faiss hnsw")}
+    peers = {name: make for name, make in peers.items() if not only or name in ("numpy", *only)}
     for name, make in peers.items():
         try:
             searches[name] = make(rows, K)
@@ -153,11 +154,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time searches in many vectors.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a result")
     parser.add_argument("--sizes", default="75,1000,10000,100000", help="how many vectors, with commas")
+    parser.add_argument("--peers", default="", help="only these beside numpy, with commas")
     options = parser.parse_args()
+    only = [name for name in options.peers.split(",") if name]
     print(header(Path.cwd()), end="\n\n")
     head = True
     for size in (int(text) for text in options.sizes.split(",")):
-        show(compare(size, 3 if options.quick else 10, 20 if size < 10**6 else 5), head=head)
+        show(compare(size, 3 if options.quick else 10, 20 if size < 10**6 else 5, only), head=head)
         head = False
         if size == REMOVED_FROM:
             show(removing(clustered(size)), head=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -89,7 +90,9 @@ def faiss_hnsw(rows: Any, k: int) -> Callable[[Any], list[int]]:
 
     index = faiss.IndexHNSWFlat(rows.shape[1], 16, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = 96
+    faiss.omp_set_num_threads(os.cpu_count() or 1)
     index.add(rows)
+    faiss.omp_set_num_threads(1)
     index.hnsw.efSearch = 64
     return lambda target: index.search(target[None], k)[1][0].tolist()
 
@@ -108,6 +111,7 @@ def chroma(rows: Any, k: int) -> Callable[[Any], list[int]]:
 
 def lance(rows: Any, k: int) -> Callable[[Any], list[int]]:
     """Everything compared by lancedb, in a folder."""
+    os.environ.setdefault("LANCE_LOG", "error")  # else every search warns of what is to change some day
     import lancedb
 
     folder = tempfile.mkdtemp()
