@@ -101,9 +101,9 @@ def test_the_defaults_of_the_contract(fake: FakeDream, reverie: Run) -> None:
         generator="patches",
         encoder="descriptor",
         prompt="",
-        size=128,
+        size=None,
         command="reverie dream --frames 300 --strength 0.5 --seed 0 --policy wander --generator patches "
-        "--encoder descriptor --size 128 --colour off",
+        "--encoder descriptor --colour off",
     )
 
 
@@ -127,7 +127,7 @@ def test_every_option_reaches_the_library(
     ]
     more = ["--out", "runs/one", "--prompt", "夜 [b]", "--size", "64", "--generator", "g"]
     more += ["--encoder", "clip-vit-b32:openvino-fp32", "--model-dir", "my clip", "--threads", "2"]
-    more += ["--colour", "soft"]
+    more += ["--colour", "soft", "--option", "steps=4", "--option", "look=a b", "--option", 'id="1"']
     assert reverie("dream", *options, *more, "--no-report").exit_code == 0
     assert fake.settings == DreamSettings(
         out=Path("runs/one"),
@@ -137,6 +137,7 @@ def test_every_option_reaches_the_library(
         policy="random",
         seeds=Path("my pictures"),
         generator="g",
+        generator_options={"steps": 4, "look": "a b", "id": "1"},
         encoder="clip-vit-b32:openvino-fp32",
         model_dir="my clip",
         threads=2,
@@ -144,10 +145,30 @@ def test_every_option_reaches_the_library(
         size=64,
         colour="soft",
         command="reverie dream --frames 2 --strength 1.0 --seed 7 --policy random --seeds 'my pictures' "
-        "--generator g --encoder clip-vit-b32:openvino-fp32 --model-dir 'my clip' --threads 2 "
+        "--generator g --option steps=4 --option 'look=a b' --option 'id=\"1\"' "
+        "--encoder clip-vit-b32:openvino-fp32 --model-dir 'my clip' --threads 2 "
         "--prompt '夜 [b]' --size 64 --colour soft",
     )
     assert isinstance(fake.encoder, ClipEncoder)
+
+
+@pytest.mark.parametrize("wrong", ["steps", "=4", "a b=4"])
+def test_an_option_of_the_generator_has_a_name_and_a_value(reverie: Run, wrong: str) -> None:
+    """Wrong usage, with an example; so is a name that comes twice."""
+    result = reverie("dream", "--option", wrong)
+    assert result.exit_code == 2
+    assert f"{wrong!r} is not NAME=VALUE, such as steps=4" in result.stderr
+    twice = reverie("dream", "--option", "steps=4", "--option", "steps=5")
+    assert (twice.exit_code, "steps is given twice" in twice.stderr) == (2, True)
+
+
+def test_an_option_that_the_generator_has_not_is_named(own_folder: Path, reverie: Run) -> None:
+    """Before anything is made."""
+    result = reverie("dream", *TINY, "--option", "stepps=4", "--out", "run")
+    assert result.exit_code == 1
+    assert "the generator 'patches' cannot be made like that" in result.stderr
+    assert "stepps" in result.stderr
+    assert not Path("run").exists()
 
 
 def test_colour_offers_what_there_is(reverie: Run) -> None:

@@ -137,6 +137,7 @@ def test_run_json_holds_settings_and_results(tiny, tmp_path):
         "remember_seeds": False,
         "towards": "",
         "colour": "off",
+        "generator_options": {},
     }
     assert (record["version"], record["command"], record["finished"]) == (1, "reverie dream", True)
     assert record["elapsed_s"] >= 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from reverie.cli.generating import generator_options
 from reverie.cli.params import model_options, no_nan, options_given
 
 __all__ = ["dream"]
@@ -50,14 +51,13 @@ __all__ = ["dream"]
 @click.option(
     "--size",
     type=click.IntRange(11, 2048),  # what the built-in generator makes
-    default=128,
-    show_default=True,
     metavar="PX",
-    help="Side of a frame, 11 to 2048.",
+    help="Side of a frame, 11 to 2048.  [default: the generator's own; 128 for patches]",
 )
 @click.option(
     "--generator", default="patches", show_default=True, metavar="NAME", help="What makes the frames."
 )
+@generator_options
 @click.option(
     "--encoder", default="descriptor", show_default=True, metavar="NAME", help="What compares them."
 )

@@ -12,6 +12,7 @@ import click
 
 from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.cli.downloading import downloads
+from reverie.cli.generating import spelled, taken_out
 from reverie.cli.output import Column, near, note, plain, print_table, say, show
 from reverie.cli.params import given
 from reverie.cli.progress import progress
@@ -24,6 +25,9 @@ from reverie.report.write import write_report
 
 __all__ = ["command_line", "finish", "free_folder", "go_on", "run", "tell_files"]
 
+_OTHERWISE = {"arguments": "option"}  # options that are called otherwise than their value
+_MODEL = ("model_dir", "threads")  # what the encoder is made with
+
 _WORTH_A_LINE = {
     ".html": "open it in a browser",
     ".webp": "both loops, side by side",
@@ -33,13 +37,14 @@ _WORTH_A_LINE = {
 }
 
 
-def run(chosen: Mapping[str, Any]) -> DreamResult:
+def run(options: Mapping[str, Any]) -> DreamResult:
     """Dream with these options, showing how it goes; raises as `reverie.loop.dream.dream`."""
+    chosen = dict(options)
+    chosen["generator_options"] = taken_out(chosen)
     out = chosen["out"] or free_folder(Path("dream"))
     settings = DreamSettings(**{**chosen, "out": out, "command": command_line(chosen)})
     check_settings(settings)  # before a model is fetched and a word is said
-    options = {name: chosen[name] for name in ("model_dir", "threads")}
-    matcher = AestheticMatcher(settings.encoder, **given(options))
+    matcher = AestheticMatcher(settings.encoder, **given({name: chosen[name] for name in _MODEL}))
     with downloads():
         matcher.load()
     note(f"dreaming into {near(out)} (Ctrl-C stops and keeps what there is)")
@@ -51,7 +56,7 @@ def go_on(folder: Path, typed: Mapping[str, Any]) -> DreamResult:
     """Go on with a run; raises as `resume` of the library, and UsageError for what is settled."""
     settled = sorted(typed.keys() - {"resume", "frames", "no_report"})
     if settled:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in settled)
+        names = ", ".join(f"--{_OTHERWISE.get(name, name).replace('_', '-')}" for name in settled)
         raise click.UsageError(f"{names}: a run that is gone on with keeps what it was begun with")
     note(f"going on in {near(folder)} (Ctrl-C stops and keeps what there is)")
     with downloads(), progress() as on_frame:
@@ -72,7 +77,9 @@ def command_line(chosen: Mapping[str, Any]) -> str:
     words = ["reverie", "dream"]
     for name in (field.name for field in fields(DreamSettings) if field.name != "out"):
         value, option = chosen.get(name), f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
+        if isinstance(value, Mapping):
+            words += spelled(value)
+        elif isinstance(value, bool):
             words.append(option if value else f"--no-{option[2:]}")
         elif value is not None and value != "":
             words += [option, str(value)]

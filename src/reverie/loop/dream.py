@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,12 @@ class DreamSettings:
         policy: Registered injection policy of the arm with memory.
         seeds: Folder of seed pictures; None takes the built-in ones.
         generator: Registered generator.
+        generator_options: Its own arguments by name, as JSON can hold them.
         encoder: Registered encoder.
         model_dir: The encoder's model, where it takes one; None for the usual places.
         threads: Processor threads of the encoder, where it takes them; None for its own choice.
         prompt: Prompt of every frame.
-        size: Side of the frames in pixels.
+        size: Side of the frames in pixels; None for what the generator makes unless told otherwise.
         remember_seeds: Put the seed pictures into memory, pinned, before the first frame; None for what
             suits the policy.
         towards: A text, or the path of a picture, that the loop is to tend to, for policies that ask.
@@ -79,11 +80,12 @@ class DreamSettings:
     policy: str = "wander"
     seeds: str | os.PathLike[str] | None = None
     generator: str = "patches"
+    generator_options: Mapping[str, Any] = field(default_factory=dict)
     encoder: str = "descriptor"
     model_dir: str | None = None
     threads: int | None = None
     prompt: str = ""
-    size: int = 128
+    size: int | None = None
     remember_seeds: bool | None = None
     towards: str = ""
     colour: str = "off"
@@ -216,9 +218,7 @@ def _dream(
 ) -> DreamResult:
     with threadpool_limits(limits=1, user_api="blas"):  # small products are slower on more threads
         encoder = encoder or _encoder(settings)
-        generator: Generator = registry.create(
-            "generators", settings.generator, settings.seeds, size=settings.size
-        )
+        generator = _generator(settings)
         start = _start(settings, generator)
         with _only_one(settings.out), closing(_Run(settings, generator, encoder, record)) as run:
             finished = run.go(start, on_frame)
@@ -251,11 +251,20 @@ def _encoder(settings: DreamSettings) -> Encoder:
     return matcher.encoder
 
 
+def _generator(settings: DreamSettings) -> Generator:
+    options = dict(settings.generator_options)
+    if settings.size is not None:
+        options["size"] = settings.size
+    generator: Generator = registry.create("generators", settings.generator, settings.seeds, **options)
+    return generator
+
+
 def _check(settings: DreamSettings) -> None:
     check_whole("frames", settings.frames, 1)
     check_strength(settings.strength)
     check_seed(settings.seed)
-    check_whole("size", settings.size, 1)
+    if settings.size is not None:
+        check_whole("size", settings.size, 1)
     registry.load("policies", settings.policy)
     registry.check("generators", settings.generator)
     registry.check("encoders", settings.encoder)
