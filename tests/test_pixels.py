@@ -374,7 +374,7 @@ def test_a_disk_that_fails_while_pixels_are_read_is_a_storage_error(
 @pytest.mark.parametrize("image", [None, 5, b"bytes", [[[0, 0, 0]]], object()])
 def test_other_types_are_refused(image: Any) -> None:
     """The message says what may be passed and what was."""
-    with pytest.raises(ImageError, match=rf"uint8 array, got {type(image).__name__}$"):
+    with pytest.raises(ImageError, match=rf"or a torch tensor, got {type(image).__name__}$"):
         to_pixels(image)
 
 

@@ -1,7 +1,7 @@
 """What counts as an image, and how it becomes pixels.
 
-An image is a path, a `PIL.Image.Image`, or an ``(h, w, 3)`` uint8 RGB array. Whatever its mode,
-it becomes ``(h, w, 3)`` uint8 RGB the same way everywhere:
+An image is a path, a `PIL.Image.Image`, an ``(h, w, 3)`` uint8 RGB array, or a torch tensor of one frame
+(`reverie.tensors`). Whatever its mode, it becomes ``(h, w, 3)`` uint8 RGB the same way everywhere:
 
 * EXIF orientation is applied: what you see in a viewer is what is encoded.
 * Transparency (RGBA, LA, a transparent colour or palette entry) is composited over white, as a
@@ -31,6 +31,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reverie import png_decoder
 from reverie.errors import ImageError, ImageNotFoundError, StorageError
+from reverie.tensors import Tensor, as_tensor, is_tensor, tensor_pixels
 
 __all__ = [
     "BROKEN_IMAGE",
@@ -40,6 +41,7 @@ __all__ = [
     "Pixels",
     "file_bytes",
     "fit",
+    "like",
     "open_image",
     "pixels_from_bytes",
     "to_image",
@@ -50,8 +52,8 @@ __all__ = [
 Pixels: TypeAlias = NDArray[np.uint8]
 """``(h, w, 3)`` uint8, RGB."""
 
-ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | Pixels
-"""A path, a PIL image, or ``(h, w, 3)`` uint8 RGB."""
+ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | Pixels | Tensor
+"""A path, a PIL image, ``(h, w, 3)`` uint8 RGB, or a torch tensor as `reverie.tensors` takes it."""
 
 MAX_PIXELS = 178_956_970
 """Largest image that is opened (Pillow's own limit for a decompression bomb)."""
@@ -174,7 +176,7 @@ def _broken(name: str, exc: Exception) -> ImageError | StorageError:
 def to_pixels(image: ImageLike) -> Pixels:
     """Any image as ``(h, w, 3)`` uint8 RGB, by the rules at the head of this module.
 
-    An array that already has that form is returned as it is, not copied.
+    An array that already has that form is returned as it is, not copied; of a tensor of uint8 it is a view.
 
     Raises:
         ImageError: A wrong type, shape or dtype, or a file that is broken or too large.
@@ -190,9 +192,19 @@ def to_pixels(image: ImageLike) -> Pixels:
     if isinstance(image, (str, os.PathLike)):
         with open_image(image) as opened:
             return _decode_file(opened, repr(os.fspath(image)))
+    if is_tensor(image):
+        return tensor_pixels(image)
     raise ImageError(
-        f"an image must be a path, a PIL image or an (h, w, 3) uint8 array, got {type(image).__name__}"
+        "an image must be a path, a PIL image, an (h, w, 3) uint8 array or a torch tensor, got "
+        f"{type(image).__name__}"
     )
+
+
+def like(frame: ImageLike, pixels: Pixels) -> Image.Image | Pixels | Tensor:
+    """Pixels in the form that a frame has: a PIL image, a tensor of its kind and place, else as they are."""
+    if isinstance(frame, Image.Image):
+        return Image.fromarray(pixels)
+    return as_tensor(pixels, frame) if is_tensor(frame) else pixels
 
 
 def pixels_from_bytes(data: bytes, *, name: str = "the image") -> Pixels:

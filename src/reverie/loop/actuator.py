@@ -141,12 +141,17 @@ class Actuator:
             return lambda share: leg.input(shown, share)
         return None if right is None else lambda share: blend(shown, right, share)
 
-    def took(self, shown: Shown) -> Target | None:
-        """Take note of what is shown; gives the target when this is the end of the way to it."""
+    def took(self, shown: Shown, *, on_way: bool = True) -> Target | None:
+        """Take note of what is shown; gives the target when this is the end of the way to it.
+
+        Args:
+            shown: What is shown.
+            on_way: False for a frame that was made before the loop knew of the way.
+        """
         self.shown, self.corrected = (shown.pixels, shown.embedding), None
         self._calm = shown.how == "calm"
         leg = self._leg
-        if leg is None:
+        if leg is None or not on_way:
             return None
         leg.took(0.0 if shown.how == "blend" else shown.taken, shown.embedding)
         fits = leg.target.shape == shown.pixels.shape

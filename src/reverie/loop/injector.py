@@ -12,40 +12,31 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
-from reverie import registry
-from reverie.checks import check_seed
-from reverie.errors import EntryNotFoundError, ImageError, InputError, StorageError, UnsafePathError
-from reverie.loop.actuator import Actuator, Again, Target, imagine
-from reverie.loop.colour_keeper import ColourKeeper
-from reverie.loop.lineage import Lineage, mixed
-from reverie.loop.monitor import Measures
-from reverie.loop.observed import Injection, Kind, Observed, Relived
-from reverie.loop.recolour import Corrected
-from reverie.loop.scale import unrelated_cosine
-from reverie.loop.spectator import Watch
-from reverie.loop.step_cap import Shown
-from reverie.loop.transition import TransitionSettings
-from reverie.memory import ImageMemory, Remembered
-from reverie.pixels import ImageLike, Pixels, fit, to_pixels
-from reverie.protocols import Decision, InjectionPolicy, LatentSpace, Observation, PastInjection
-from reverie.vectors import Embedding, EmbeddingSet, as_embedding, cosine
+from reverie.errors import InputError
+from reverie.loop.actuator import Again, Target
+from reverie.loop.behind import Behind
+from reverie.loop.live import LiveFolder
+from reverie.loop.observed import Injection, Observed, Relived
+from reverie.loop.observing import Given, Observing
+from reverie.memory import ImageMemory
+from reverie.pixels import ImageFile, ImageLike, Pixels, file_bytes, to_pixels
+from reverie.protocols import Decision, InjectionPolicy, LatentSpace, PastInjection
+from reverie.tensors import is_tensor
+from reverie.vectors import Embedding, as_embedding
 
 __all__ = ["Injector"]
 
-_RECENT = 120  # frames that a policy can look back on
-_PAST = 1000  # injections that a policy can look back on
-_RESCALE = 50  # frames after which the encoder's scale is taken anew
 
-
-class Injector:
+class Injector(Observing):
     """Observes each frame of a loop, remembers it, and says what is to be the next input.
 
     Args:
@@ -61,16 +52,29 @@ class Injector:
             What is shown and kept stays as the generator made it.
         anchors: Pictures whose colours the loop is to keep; where none are given those that are pinned, and
             where none are, the first frame.
+        background: Observe in a thread: `observe` hands its frame over and gives the answer to the frame
+            before it, always one frame late, so that the same frames still give the same decisions. It
+            waits only where that frame is not done yet, and says for how long (``times_ms["wait"]``,
+            `waited_s`). Steps are not capped, as frames are shown before they were looked at.
+        live: A folder for displays: `reverie.loop.live.LiveFolder`.
+        on_alarm: Called with `Observed` at each frame at which the alarm is raised.
+        on_injection: Called with the injection and `Observed` whenever the loop sets out for a picture, once
+            a way.
         **options: Arguments of a policy given by name, such as ``interval``.
 
     Attributes:
         last: The frame observed last, with all numbers; None before the first.
+
+    Callbacks are called in the thread that calls `observe`, `flush` or `close`; what they raise comes out
+    there, and the frame was counted. `close`, or a ``with`` block, ends a thread and the display; the memory
+    is its owner's to close.
 
     Raises:
         UnknownNameError: No policy, or no colour correction, of that name.
         ImageError: An anchor cannot be used.
         InputError: ``policy`` or ``seed`` is none, options of a policy that was not given by name, or a text
             for an encoder that knows pictures only.
+        StorageError: The folder ``live`` cannot be made.
     """
 
     def __init__(
@@ -83,30 +87,28 @@ class Injector:
         latents: LatentSpace | None = None,
         colour: str = "off",
         anchors: Sequence[ImageLike] = (),
+        background: bool = False,
+        live: str | os.PathLike[str] | None = None,
+        on_alarm: Callable[[Observed], object] | None = None,
+        on_injection: Callable[[Injection, Observed], object] | None = None,
         **options: Any,
     ) -> None:
-        self._rng = np.random.default_rng(check_seed(seed))
-        self._policy = _policy(policy, options)
-        self.memory = memory
-        self._watch = Watch(memory.matcher)
-        transition = getattr(self._policy, "transition", None) or TransitionSettings()
-        self._actuator = Actuator(transition, self._watch.encode_batch, latents)
-        self._colour = ColourKeeper(colour, anchors, memory)
-        self._towards = None if towards is None else memory.matcher.vector_of(towards)
-        self._past: deque[PastInjection] = deque(maxlen=_PAST)
-        self._kept: dict[str, int] = {}
-        self._depths: dict[str, float] = {}
-        self._lineage = Lineage()  # of what is shown
-        self._source = Lineage()  # of what the next frame is made from
-        self._cut: Target | None = None  # the next input, in a cut
-        self._adopted: str | None = None
-        self._unrelated = unrelated_cosine(memory)
+        super().__init__(
+            memory,
+            policy,
+            seed=seed,
+            towards=towards,
+            latents=latents,
+            colour=colour,
+            anchors=anchors,
+            late=int(background),
+            **options,
+        )
+        self._live = None if live is None else LiveFolder(live)
+        self._background = Behind(self._taken_in) if background else None
+        self._on_alarm = on_alarm
+        self._on_injection = on_injection
         self.last: Observed | None = None
-
-    @property
-    def policy_name(self) -> str:
-        """The policy's name."""
-        return self._policy.name
 
     def observe(
         self,
@@ -116,20 +118,26 @@ class Injector:
         generation_params: Mapping[str, Any] | None = None,
         again: Again | None = None,
         embedding: Embedding | None = None,
+        latents: Any = None,
     ) -> Injection | None:
         """Take in the next frame: encode, remember, decide (the specification's injection flow).
 
         Args:
-            frame: The frame that the loop made: a path, a PIL image or an ``(h, w, 3)`` uint8 array.
+            frame: The frame that the loop made: a path, a PIL image, an ``(h, w, 3)`` uint8 array, or a torch
+                tensor of one frame (see `reverie.tensors`) on any device.
             prompt: The prompt it was made with.
             generation_params: How it was made.
             again: Makes this frame once more from another input, with the same noise, for policies that
-                cap the step between frames or imagine; without it they blend, and imagine nothing.
+                cap the step between frames or imagine; without it they blend, and imagine nothing. Not in
+                the background, where the generator is at work on another frame.
             embedding: The frame's vector, when the caller has it already; one without a stamp is taken as
                 the memory's encoder's.
+            latents: What the frame was decoded from, an array or a tensor of the shape that the injector's
+                ``latents`` have: it is not encoded again, and `Injection.latents` is of that form.
 
         Returns:
-            What the next input is to be; None: go on from this frame.
+            What the next input is to be; None: go on from this frame. In the background this is the answer
+            to the frame before.
 
         Raises:
             ImageError: The frame cannot be used.
@@ -137,44 +145,94 @@ class Injector:
             EmbeddingError: ``embedding`` is unusable, or another encoder made it.
             CacheFullError: The memory is at its limit and all of it is pinned.
             StorageError: The disk refused to keep it.
+            InputError: ``again`` in the background, or ``latents`` for an injector without.
 
-            After any of them the frame was not counted: it may be handed in again.
+            After any of them the frame was not counted: it may be handed in again. In the background it is
+            the frame before that failed. Where the disk or a full memory was in the way, that one is kept
+            and tried again at the next call.
         """
-        watch, actuator, pixels = self._watch, self._actuator, to_pixels(frame)
-        embedding = watch.encode(pixels, embedding)
-        shown = self._show(pixels, embedding, again)
-        on_way, lineage = bool(actuator.stops), self._descent(shown)
-        picture = frame if shown.how == "frame" else shown.pixels
-        with watch.timed("store"):
-            kept = None
-            if not on_way and shown.how != "blend":
-                kept = self._keep(picture, shown.embedding, lineage, prompt, generation_params)
-        colour = self._colour.observe(shown.pixels)
-        measures = {**watch.count(shown.embedding), **colour.measures()}
-        cache_id = None if kept is None else kept.cache_id
-        arrived = self._note(shown, cache_id, lineage)
-        with watch.timed("decide"):
-            decision = self._decide(shown, measures, cache_id, again)
-            injection = self._injection(shown, frame)
-        self.last = Observed(
-            watch.frame,
-            shown.embedding,
-            measures,
-            decision,
-            cache_id,
-            tuple(lineage.parents),
-            dict(watch.times_ms),
-            None if shown.how == "frame" else shown,
-            tuple(lineage.parents.values()),
-            lineage.depth,
-            "" if kept is None else kept.outcome,
-            self._cut or (actuator.stops[-1] if actuator.stops else None),
-            arrived,
-            watch.states.last,
-            colour,
-            injection.reason if injection is not None and injection.kind == "corrected" else "",
+        self._check(again, latents)
+        late = self._background is not None
+        picture = _own(frame) if late else frame
+        pixels = to_pixels(picture)
+        if latents is not None and self._latents is not None:
+            self._latents.give(pixels, latents)
+        given = Given(
+            frame,
+            pixels if is_tensor(frame) else picture,
+            pixels,
+            prompt,
+            dict(generation_params) if late and generation_params is not None else generation_params,
+            again,
+            None if embedding is None else self._watch.own(embedding),
         )
+        if self._background is None:
+            return self._tell(*self._taken_in(given))
+        before = self._background.settled()
+        injection = None if before is None else self._tell(*before)
+        self._background.put(given)
         return injection
+
+    def _check(self, again: Again | None, latents: Any) -> None:
+        if latents is not None and self._latents is None:
+            raise InputError("latents of a frame need the generator's own: Injector(latents=generator)")
+        if again is not None and self._background is not None:
+            raise InputError(
+                "a frame that is observed in the background cannot be made again: leave `again` out, or "
+                "observe with background=False"
+            )
+
+    def _taken_in(self, given: Given) -> tuple[Observed, Injection | None]:
+        observed, injection = self.take_in(given)
+        if self._live is not None:
+            shown = given.pixels if observed.shown is None else observed.shown.pixels
+            self._live.show(shown, given.prompt, observed, self)
+        return observed, injection
+
+    def _tell(self, observed: Observed, injection: Injection | None) -> Injection | None:
+        """Announce what was observed."""
+        self.last = observed
+        if self._on_alarm is not None and observed.measures.get("since_alarm") == 0:
+            self._on_alarm(observed)
+        if self._on_injection is not None and injection is not None and observed.set_out:
+            self._on_injection(injection, observed)
+        return injection
+
+    # ------------------------------------------------------------------ the background
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that `observe` waited for the frame before, all together; 0 without a background."""
+        return 0.0 if self._background is None else self._background.waited_s
+
+    def flush(self) -> Injection | None:
+        """Wait until every frame that was handed in is observed; gives the answer to the last of them.
+
+        Raises:
+            ReverieError: As `observe`, of that frame.
+        """
+        before = None if self._background is None else self._background.settled()
+        return None if before is None else self._tell(*before)
+
+    def close(self) -> None:
+        """Observe what was handed in, end the thread, and say on the display that the loop has stopped.
+
+        Calling it twice is fine; the memory stays open.
+
+        Raises:
+            ReverieError: As `observe`, of the last frame. What can be tried again can be closed again.
+        """
+        self.flush()
+        if self._background is not None:
+            self._background.close()
+        if self._live is not None:
+            self._live.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
 
     # ------------------------------------------------------------------ going on with a run
 
@@ -182,7 +240,12 @@ class Injector:
         """What `restore` needs besides the frames themselves; as JSON can hold it.
 
         A picture that is imagined is not in it: `Observed.target` gives it when the loop sets out.
+
+        Raises:
+            InputError: The injector observes in the background: what its loop does next is not settled yet.
         """
+        if self._background is not None:
+            raise InputError("a loop that is observed in the background cannot be gone on with bit for bit")
         stops = [self._cut] if self._cut is not None else self._actuator.stops
         admission = self.memory.admission
         return {
@@ -205,7 +268,7 @@ class Injector:
             self._past.append(replace(self._past.pop(), ended=number))
         if frame.set_out:
             self._past.append(PastInjection(number, frame.target, number))
-        self._lineage = self._source = lineage
+        self._lineage = lineage
 
     def restore(self, state: Mapping[str, Any], shown: Pixels, imagined: Pixels | None) -> Pixels:
         """Go on after the frames that were relived, bit for bit as if nothing had been in between.
@@ -236,13 +299,18 @@ class Injector:
         self._actuator.restore(state["way"], [] if cuts else stops, (shown, vector))
         if cuts and stops:
             self._cut = stops[-1]
-            self._source = self._lineage_of(self._cut, self._lineage)
+            self._sources = deque([self._source_of(None)])
             return self._cut.pixels
+        self._sources = deque([self._source_of(None)])
         source = self._actuator.input()
         if source is not None:
             return source
         right = self._put_right(shown)
         return shown if right is None else right.pixels
+
+    def adopt(self, cache_id: str | None) -> None:
+        """Take this entry for the next frame that is to be kept: it was stored before the run was stopped."""
+        self._adopted = cache_id
 
     def _stop_again(self, stop: Mapping[str, Any], shown: Pixels, imagined: Pixels | None) -> Target:
         reason, similarity = stop["reason"], stop["similarity"]
@@ -253,207 +321,15 @@ class Injector:
             raise InputError("the picture that the loop is on the way to is missing: it was never remembered")
         return Target(imagined, self._watch.encode_batch([imagined])[0], None, similarity, reason)
 
-    def adopt(self, cache_id: str | None) -> None:
-        """Take this entry for the next frame that is to be kept: it was stored before the run was stopped."""
-        self._adopted = cache_id
 
-    # ------------------------------------------------------------------ what is shown, and kept
-
-    def _show(self, pixels: Pixels, embedding: Embedding, again: Again | None) -> Shown:
-        if self._actuator.settings.cap is None:
-            return Shown(pixels, embedding, "frame")
-        with self._watch.timed("cap"):
-            return self._actuator.show(pixels, embedding, again)
-
-    def _descent(self, shown: Shown) -> Lineage:
-        """Of the frame that is shown now."""
-        actuator, before = self._actuator, self._lineage
-        if not actuator.stops:
-            return self._source.child()
-        share = actuator.part * shown.taken
-        return mixed(before, self._lineage_of(actuator.stops[0], before), share).child()
-
-    def _lineage_of(self, target: Target, before: Lineage) -> Lineage:
-        if target.entry is None:
-            return before.child()
-        cache_id = target.entry.cache_id
-        return Lineage({cache_id: 1.0}, self._depths.get(cache_id, 0.0))
-
-    def _keep(
-        self,
-        picture: ImageLike,
-        embedding: Embedding,
-        lineage: Lineage,
-        prompt: str,
-        generation_params: Mapping[str, Any] | None,
-    ) -> Remembered:
-        adopted, self._adopted = self._adopted, None
-        if adopted is not None:
-            return Remembered(adopted, embedding)
-        kept = self.memory.remember(
-            picture, prompt, generation_params, embedding=embedding, parents=tuple(lineage.parents)
-        )
-        for gone in kept.evicted:
-            self._depths.pop(gone, None)
-            self._kept.pop(gone, None)
-        return kept
-
-    def _note(self, shown: Shown, cache_id: str | None, lineage: Lineage) -> bool:
-        """What follows from the frame that was counted just now; whether it ends a way."""
-        frame = self._watch.frame
-        if cache_id is not None:
-            lineage = self._remembered(cache_id, lineage.depth)
-        self._lineage = self._source = lineage
-        arrived = self._actuator.took(shown) is not None
-        if arrived:
-            self._past.append(replace(self._past.pop(), ended=frame))
-        return arrived
-
-    def _remembered(self, cache_id: str, depth: float) -> Lineage:
-        """Take note of the current frame's id; its descendants descend from that."""
-        frame = self._watch.frame
-        self._kept = {each: since for each, since in self._kept.items() if since > frame - _RECENT}
-        self._kept[cache_id], self._depths[cache_id] = frame, depth
-        return Lineage({cache_id: 1.0}, depth)
-
-    # ------------------------------------------------------------------ what is decided
-
-    def _decide(
-        self, shown: Shown, measures: Measures, cache_id: str | None, again: Again | None
-    ) -> Decision:
-        actuator = self._actuator
-        if actuator.stops:
-            there = actuator.similarity(shown.embedding)
-            return Decision(
-                None,
-                f"on the way for {actuator.step - 1} frames, {actuator.covered:.0%} of it taken",
-                numbers={"there": there, "covered": actuator.covered},
-            )
-        if self._watch.frame % _RESCALE == 0:
-            self._unrelated = unrelated_cosine(self.memory)
-        observation = self._observation(shown.embedding, measures, cache_id)
-        decision = self._policy.decide(observation, self._rng)
-        return self._set_out(decision, observation, shown, again)
-
-    def _observation(self, embedding: Embedding, measures: Measures, own_id: str | None) -> Observation:
-        return Observation(
-            frame=self._watch.frame,
-            embedding=embedding,
-            recent=self._watch.monitor.recent(_RECENT),
-            candidates=self.memory.embeddings(),
-            own_id=own_id,
-            measures={name: value for name, value in measures.items() if value is not None},
-            past=tuple(self._past),
-            kept=dict(self._kept),
-            pinned=self.memory.cache.pinned(),
-            depths=dict(self._depths),
-            unrelated=self._unrelated,
-            towards=self._towards,
-        )
-
-    def _set_out(
-        self, decision: Decision, observation: Observation, shown: Shown, again: Again | None
-    ) -> Decision:
-        """Fetch what was chosen. What cannot be had costs an injection, not the loop."""
-        self._cut = None
-        decision, imagined = self._imagined(decision, observation, shown, again)
-        try:
-            chosen = () if decision.cache_id is None else (*decision.via, decision.cache_id)
-            stops = [
-                self._target(each, decision, observation.candidates, shown.pixels.shape) for each in chosen
-            ]
-        except (EntryNotFoundError, ImageError, StorageError, UnsafePathError) as exc:
-            return _without(decision, str(exc))
-        stops += imagined
-        if stops:
-            self._past.append(PastInjection(observation.frame, decision.cache_id, observation.frame))
-            if not self._actuator.cuts:
-                self._actuator.begin(stops, observation.frame, int(self._rng.integers(2**63)))
-        self._cut = stops[-1] if stops and self._actuator.cuts else None
-        return decision
-
-    def _imagined(
-        self, decision: Decision, observation: Observation, shown: Shown, again: Again | None
-    ) -> tuple[Decision, list[Target]]:
-        """Something new, when that was asked for and it is newer than the memory."""
-        if decision.reheat is None:
-            return decision, []
-        if again is None:
-            what = "" if decision.cache_id else "; cannot help: this loop cannot imagine anything"
-            return replace(decision, reason=decision.reason + what), []
-        known = (observation.recent, observation.candidates.matrix)
-        picture, vector, new = imagine(shown.pixels, decision.reheat, again, self._watch.encode_batch, known)
-        numbers = {**decision.numbers, "imagined": new}
-        if decision.cache_id is not None and new <= decision.freshness:
-            return replace(decision, numbers=numbers), []
-        reason = f"{decision.reason}; imagined, {new:.2f} from all that is known"
-        target = Target(picture, vector, None, cosine(vector, shown.embedding), reason)
-        return replace(
-            decision, cache_id=None, similarity=target.similarity, reason=reason, numbers=numbers, via=()
-        ), [target]
-
-    def _target(
-        self, cache_id: str, decision: Decision, candidates: EmbeddingSet, size: tuple[int, ...]
-    ) -> Target:
-        picture = fit(self.memory.image(cache_id), size[0], size[1])
-        entry = self.memory.cache.get(cache_id)
-        if entry is None:
-            raise EntryNotFoundError("it was evicted since")
-        similarity = decision.similarity or 0.0
-        vector = as_embedding(candidates.matrix[candidates.ids.index(cache_id)], encoder=candidates.encoder)
-        return Target(picture, vector, entry, similarity, decision.reason)
-
-    def _injection(self, shown: Shown, frame: ImageLike) -> Injection | None:
-        """What the generator gets next, when that is not the frame."""
-        actuator, cut = self._actuator, self._cut
-        if cut is not None:
-            self._source = self._lineage_of(cut, self._lineage)
-            return _injection(cut, cut.pixels, 1, frame)
-        source = actuator.input()
-        if source is not None:
-            return _injection(actuator.stops[-1], source, actuator.step, frame)
-        right = self._put_right(shown.pixels)
-        if right is not None:
-            return Injection(_like(frame, right.pixels), None, 1.0, right.reason, "corrected", 0)
-        if shown.how == "frame":
-            return None
-        reason = (
-            f"the frame was more than {actuator.settings.cap:g} from the one before: {_NEARER[shown.how]}"
-        )
-        return Injection(_like(frame, shown.pixels), None, 1.0, reason, "shown", 0)
-
-    def _put_right(self, shown: Pixels) -> Corrected | None:
-        """What is shown as the loop is to go on from it; None where its colours are as they should be."""
-        right = self._colour.corrected(shown)
-        self._actuator.corrected = None if right is None else right.pixels
-        return right
-
-
-def _policy(policy: str | InjectionPolicy, options: Mapping[str, Any]) -> InjectionPolicy:
-    """The policy of a name, or the one that was given."""
-    if isinstance(policy, str):
-        made: InjectionPolicy = registry.create("policies", policy, **options)
-        return made
-    if isinstance(policy, type) or not (hasattr(policy, "decide") and hasattr(policy, "name")):
-        raise InputError(
-            f"policy must be a registered name ({', '.join(registry.names('policies'))}) or an object with "
-            f"`name` and `decide`, got {policy!r}"
-        )
-    if options:
-        raise InputError(f"{', '.join(options)}: a policy that exists already takes no options")
-    return policy
-
-
-_NEARER = {
-    "input": "made again from a nearer input",
-    "calm": "made again at less strength",
-    "blend": "blended with it",
-}
-
-
-def _injection(target: Target, source: Pixels, step: int, frame: ImageLike) -> Injection:
-    kind: Kind = "imagined" if target.entry is None else "memory"
-    return Injection(_like(frame, source), target.entry, target.similarity, target.reason, kind, step)
+def _own(frame: ImageLike) -> ImageLike:
+    """A frame that stays as it is, whatever becomes of the file or the buffer that it was handed in by."""
+    if isinstance(frame, (str, os.PathLike)):
+        return ImageFile(os.fspath(frame), file_bytes(frame))
+    if isinstance(frame, Image.Image):
+        return frame.copy()
+    pixels = to_pixels(frame)
+    return pixels.copy() if pixels.base is not None or pixels is frame else pixels
 
 
 def _stop(target: Target) -> dict[str, Any]:
@@ -471,12 +347,3 @@ def _rng_state(rng: np.random.Generator) -> dict[str, Any]:
 def _rng_from(state: Mapping[str, Any]) -> dict[str, Any]:
     inner = {name: int(value) for name, value in state["state"].items()}
     return {"bit_generator": "PCG64", **state, "state": inner}
-
-
-def _like(frame: ImageLike, pixels: Pixels) -> Image.Image | Pixels:
-    return Image.fromarray(pixels) if isinstance(frame, Image.Image) else pixels
-
-
-def _without(decision: Decision, why: str) -> Decision:
-    """The decision as it came out: no injection after all."""
-    return replace(decision, cache_id=None, similarity=None, reason=f"{decision.reason}; but {why}")

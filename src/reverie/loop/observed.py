@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from PIL import Image
 
@@ -17,6 +17,7 @@ from reverie.loop.states import State
 from reverie.loop.step_cap import Shown
 from reverie.pixels import Pixels
 from reverie.protocols import Decision
+from reverie.tensors import Tensor
 from reverie.vectors import Embedding
 
 __all__ = ["Injection", "Kind", "Observed", "Relived"]
@@ -29,8 +30,8 @@ class Injection:
     """What is to be the next input of the loop instead of the frame that was observed.
 
     Attributes:
-        image: The picture, as large as the frame that was observed: a PIL image when the frame
-            was one, else ``(h, w, 3)`` uint8 RGB.
+        image: The picture, as large as the frame that was observed: a PIL image when the frame was one, a
+            torch tensor of its layout, dtype and device when it was one, else ``(h, w, 3)`` uint8 RGB.
         entry: The memory that it is, or is on the way to; None when there is none.
         similarity: Its cosine to the frame at which it was decided, in [-1, 1].
         reason: Why, in words.
@@ -38,14 +39,18 @@ class Injection:
             was too far from the one before, so that something nearer is shown and gone on from), or
             ``corrected`` (no memory: what is shown, with its colours put right).
         step: Of the way to the memory, 1 for the first; 0 for ``shown`` and ``corrected``.
+        latents: What ``image`` was decoded from, in the form of the latents that came with the frame: a loop
+            that goes on from them saves itself an encoding. None without such latents, and where the
+            picture was not blended there.
     """
 
-    image: Image.Image | Pixels
+    image: Image.Image | Pixels | Tensor
     entry: CacheEntry | None
     similarity: float
     reason: str
     kind: Kind = "memory"
     step: int = 1
+    latents: Any = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +70,7 @@ class Observed:
         depth: Generations between it and a picture from outside.
         stored: What the memory says of it; empty when it was not to be kept.
         target: Where the loop is going from here; None while it goes where it likes.
+        set_out: Whether it sets out for it at this frame.
         arrived: Whether it came to the end of its way at this frame.
         state: What the loop is doing, in words.
         colour: How far its colours are outside of what the anchors span, as it is shown.
@@ -83,6 +89,7 @@ class Observed:
     depth: float = 0.0
     stored: str = ""
     target: Target | None = None
+    set_out: bool = False
     arrived: bool = False
     state: State | None = None
     colour: Drift | None = None

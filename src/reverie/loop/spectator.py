@@ -41,18 +41,21 @@ class Watch:
 
         Args:
             pixels: The frame.
-            known: Its vector, when it is there already; one without a stamp is taken as this encoder's.
-
-        Raises:
-            EmbeddingError: ``known`` is NaN, infinite, zero or of another length.
-            EncoderMismatchError: Another encoder made it.
+            known: Its vector, when it is there already; see `own`.
         """
         self.times_ms = {}
         with self.timed("encode"):
-            if known is None:
-                return self._matcher.encode_image(pixels)
-            encoder = self._matcher.encoder
-            return as_embedding(known, encoder=encoder.name, dimensions=encoder.dimensions)
+            return self._matcher.encode_image(pixels) if known is None else known
+
+    def own(self, known: Embedding) -> Embedding:
+        """A vector that somebody else made; one without a stamp is taken as this encoder's.
+
+        Raises:
+            EmbeddingError: It is NaN, infinite, zero or of another length.
+            EncoderMismatchError: Another encoder made it.
+        """
+        encoder = self._matcher.encoder
+        return as_embedding(known, encoder=encoder.name, dimensions=encoder.dimensions)
 
     def encode_batch(self, frames: Sequence[Pixels]) -> list[Embedding]:
         """The vectors of some pictures."""

@@ -12,6 +12,7 @@ nodes as removed, but their memory and the steps through them stay (unum-cloud/U
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -41,7 +42,7 @@ _MADE: Final[dict[str, Any]] = {
     "connectivity": 16,
     "expansion_add": 96,
 }
-_EXPANSION = 64  # nodes looked at in a search: recall against time
+_EXPANSION = 48, 16  # nodes looked at in a search of 100,000, and more for each ten times as many
 _TAIL = 512  # rows that are compared in some 30 microseconds
 _AT_ONCE = 256  # rows between two looks at whether to stop
 _WORTH_SAVING = 4  # saved again when a part in so many is new
@@ -108,10 +109,12 @@ class HnswSearch:
             found = known.near(rows, target, k, keep)
             if found is not None:
                 near, start = found, known.end
-        rest = slice(start, None) if keep is None else start + np.flatnonzero(keep[start:])
-        scores = np.concatenate([similarities(rows.matrix, target, part) for part in (near, rest)])
+        places, scores = near, similarities(rows.matrix, target, near)
+        if start < len(rows):
+            rest = np.arange(start, len(rows)) if keep is None else start + np.flatnonzero(keep[start:])
+            compared = similarities(rows.matrix, target, slice(start, None) if keep is None else rest)
+            places, scores = np.concatenate([places, rest]), np.concatenate([scores, compared])
         order = top_k(scores, threshold, k)
-        places = np.concatenate([near, np.arange(start, len(rows)) if keep is None else rest])
         return Found(places[order], scores[order])
 
     def prepare(self, rows: VectorRows) -> bool:
@@ -280,13 +283,14 @@ class _Known:
             return None
         code = _coded(target[None])
         for wider in (1, 4):
-            fetch = int(wider * max(_EXPANSION, 2 * k) * len(self.keys) // count)
+            fetch = int(wider * max(_expansion(len(self.keys)), 2 * k) * len(self.keys) // count)
             if fetch * _STEP > count:
                 return None
             keys = self.index.search(code, fetch, threads=1).keys
             at, there = _where(self.keys, keys)
-            places = self.places[at[there]]
-            places = places[(places >= 0) & (places < min(self.end, len(rows)))]
+            places = self.places[at] if there.all() else self.places[at[there]]
+            known = (places >= 0) & (places < min(self.end, len(rows)))
+            places = places if known.all() else places[known]
             if keep is not None:
                 places = places[keep[places]]
             if len(places) >= k or len(keys) < fetch:
@@ -338,7 +342,13 @@ class _Known:
 
 def _index(dimensions: int) -> Index:
     made = {key: value for key, value in _MADE.items() if key != "format"}
-    return Index(ndim=dimensions, expansion_search=_EXPANSION, **made)
+    return Index(ndim=dimensions, expansion_search=_EXPANSION[0], **made)
+
+
+def _expansion(nodes: int) -> int:
+    """Nodes looked at for an answer: the more there are, the more for the same recall."""
+    least, more = _EXPANSION
+    return least + int(more * max(0.0, math.log10(max(nodes, 1) / 100_000)))
 
 
 def _coded(matrix: Vectors) -> NDArray[np.int8]:
