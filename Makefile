@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint format bench long-life soak study docs clean
+.PHONY: help demo test test-long lint format bench long-life soak soak-loop study docs clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ long-life: $(VENV)/.bench ## five loops of 10,000 frames: do they stay varied, a
 
 soak: $(VENV)/.bench ## a million adds to a cache that evicts: does it grow or slow down (an hour)
 	$(BIN)/python benchmarks/soak.py $(ARGS)
+
+soak-loop: $(VENV)/.bench ## a loop that is observed 100,000 times: does anything grow, or stay open (half an hour)
+	$(BIN)/python benchmarks/soak_observe.py $(ARGS)
 
 study: $(VENV)/.bench ## the whole held-out study into ./study; Ctrl-C keeps what is done (half a day)
 	$(BIN)/reverie study $(ARGS)

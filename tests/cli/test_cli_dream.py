@@ -127,7 +127,18 @@ def test_every_option_reaches_the_library(
     ]
     more = ["--out", "runs/one", "--prompt", "夜 [b]", "--size", "64", "--generator", "g"]
     more += ["--encoder", "clip-vit-b32:openvino-fp32", "--model-dir", "my clip", "--threads", "2"]
-    more += ["--colour", "soft", "--option", "steps=4", "--option", "look=a b", "--option", 'id="1"']
+    more += [
+        "--live",
+        "screen",
+        "--colour",
+        "soft",
+        "--option",
+        "steps=4",
+        "--option",
+        "look=a b",
+        "--option",
+        'id="1"',
+    ]
     assert reverie("dream", *options, *more, "--no-report").exit_code == 0
     assert fake.settings == DreamSettings(
         out=Path("runs/one"),
@@ -144,10 +155,11 @@ def test_every_option_reaches_the_library(
         prompt="夜 [b]",
         size=64,
         colour="soft",
+        live=Path("screen"),
         command="reverie dream --frames 2 --strength 1.0 --seed 7 --policy random --seeds 'my pictures' "
         "--generator g --option steps=4 --option 'look=a b' --option 'id=\"1\"' "
         "--encoder clip-vit-b32:openvino-fp32 --model-dir 'my clip' --threads 2 "
-        "--prompt '夜 [b]' --size 64 --colour soft",
+        "--prompt '夜 [b]' --size 64 --colour soft --live screen",
     )
     assert isinstance(fake.encoder, ClipEncoder)
 

@@ -96,6 +96,29 @@ def test_it_waits_for_the_frame_before_and_says_so(tmp_path):
         injector.close()
 
 
+def test_what_comes_too_fast_is_passed_over_where_that_is_asked(tmp_path):
+    """The loop never waits; what it handed over is observed, what it did not is counted."""
+    encoder = Held()
+    with ImageMemory(tmp_path, encoder=encoder) as memory:
+        injector = Injector(memory, Script({1: oldest}), background="skip")
+        injector.observe(scene(0), prompt="0")
+        assert encoder.begun.acquire(timeout=TIMEOUT)
+        assert [injector.observe(scene(number), prompt=str(number)) for number in (1, 2, 3)] == [None] * 3
+        assert injector.passed_over == 3
+        encoder.go.release(2)
+        injector.flush()
+        injector.observe(scene(4), prompt="4")
+        injector.close()
+        assert prompts(memory) == ["0", "4"]
+        assert (injector.last.frame, injector.passed_over) == (2, 3)
+
+
+def test_background_is_yes_no_or_skip(memory):
+    """Anything else is a mistake."""
+    with pytest.raises(InputError, match="True, False or \"skip\", got 'wait'"):
+        Injector(memory, Script(), background="wait")
+
+
 def test_nothing_of_a_frame_belongs_to_the_caller(tmp_path):
     """Its buffer, picture, file and parameters may be used again at once."""
     encoder = Held()

@@ -138,6 +138,7 @@ def test_run_json_holds_settings_and_results(tiny, tmp_path):
         "towards": "",
         "colour": "off",
         "generator_options": {},
+        "live": None,
     }
     assert (record["version"], record["command"], record["finished"]) == (1, "reverie dream", True)
     assert record["elapsed_s"] >= 0
@@ -591,3 +592,14 @@ def test_many_seeds_leave_room_for_frames(tmp_path, tiny):
     dream(settings(tmp_path / "run", remember_seeds=True, frames=3))
     with CacheManager(tmp_path / "run" / "with" / "cache", max_size=None) as cache:
         assert len(cache) == 83
+
+
+def test_a_display_shows_the_loop_with_memory(tiny, tmp_path):
+    """Its last frame, and that it has stopped; the folder is in the record."""
+    tiny()
+    dream(settings(tmp_path / "run", live=tmp_path / "live"))
+    last = tmp_path / "run" / "with" / "frames" / "000006.png"
+    assert np.array_equal(to_pixels(tmp_path / "live" / "current_frame.png"), to_pixels(last))
+    status = json.loads((tmp_path / "live" / "status.json").read_bytes())
+    assert (status["status"], status["frame_number"]) == ("stopped", 6)
+    assert run_json(tmp_path / "run")["asked"]["live"] == str(tmp_path / "live")

@@ -87,6 +87,12 @@ __all__ = ["dream"]
     help="Take colour drift back in the loop with memory: a part of it at every frame, or all.",
 )
 @click.option(
+    "--live",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep current_frame.png and status.json of the loop with memory there, for displays and widgets.",
+)
+@click.option(
     "--resume",
     type=click.Path(path_type=Path),
     metavar="DIR",

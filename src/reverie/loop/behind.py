@@ -36,6 +36,11 @@ class Behind:
         self._pool: ThreadPoolExecutor | None = None
         self._pid = 0
 
+    @property
+    def busy(self) -> bool:
+        """Whether it is at work on a frame."""
+        return self._answer is not None and not self._answer.done()
+
     def put(self, given: Given) -> None:
         """Begin with a frame; the one before is settled."""
         self._frame, self._answer = given, self._thread().submit(self._work, given)

@@ -70,6 +70,7 @@ class DreamSettings:
         towards: A text, or the path of a picture, that the loop is to tend to, for policies that ask.
         colour: What is done about colour drift in the arm with memory: ``off``, ``soft`` or ``hard``. Both
             arms are measured against the pinned seed pictures, or the start where none are remembered.
+        live: A folder for displays, which show the arm with memory (`reverie.loop.live`); None for none.
         command: The command line that was typed, for the record.
     """
 
@@ -89,6 +90,7 @@ class DreamSettings:
     remember_seeds: bool | None = None
     towards: str = ""
     colour: str = "off"
+    live: str | os.PathLike[str] | None = None
     command: str = ""
 
 
@@ -322,7 +324,9 @@ class _Run:
             latents=latents,
             colour=settings.colour,
             anchors=anchors,
+            live=settings.live,
         )
+        self._injector = injector
         spectator = Spectator(encoder, anchors=anchors)
         self._arms = [
             Arm("without", "Without memory", settings.out / "without", spectator),
@@ -401,7 +405,8 @@ class _Run:
     def _write(self, finished: bool) -> None:
         raw = asdict(self._settings)
         raw.pop("out")
-        raw["seeds"] = None if self._settings.seeds is None else os.fspath(self._settings.seeds)
+        for name in ("seeds", "live"):
+            raw[name] = None if raw[name] is None else os.fspath(raw[name])
         settings = {name: value for name, value in raw.items() if name != "command"}
         settings["seeds"] = len(self._generator.seeds)
         settings["seeds_folder"] = raw["seeds"]
@@ -430,6 +435,7 @@ class _Run:
 
     def close(self) -> None:
         try:
+            self._injector.close()
             self._memory.close()
         finally:
             for arm in self._arms:

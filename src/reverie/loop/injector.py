@@ -16,7 +16,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from PIL import Image
@@ -55,7 +55,10 @@ class Injector(Observing):
         background: Observe in a thread: `observe` hands its frame over and gives the answer to the frame
             before it, always one frame late, so that the same frames still give the same decisions. It
             waits only where that frame is not done yet, and says for how long (``times_ms["wait"]``,
-            `waited_s`). Steps are not capped, as frames are shown before they were looked at.
+            `waited_s`). Steps are not capped, as frames are shown before they were looked at. ``"skip"``
+            never waits: what comes while it is at work is passed over, and counted (`passed_over`). That
+            keeps the rate of a loop that is faster than its encoder; which frames are seen is up to the
+            clock.
         live: A folder for displays: `reverie.loop.live.LiveFolder`.
         on_alarm: Called with `Observed` at each frame at which the alarm is raised.
         on_injection: Called with the injection and `Observed` whenever the loop sets out for a picture, once
@@ -64,6 +67,7 @@ class Injector(Observing):
 
     Attributes:
         last: The frame observed last, with all numbers; None before the first.
+        passed_over: Frames that were not looked at, with ``background="skip"``.
 
     Callbacks are called in the thread that calls `observe`, `flush` or `close`; what they raise comes out
     there, and the frame was counted. `close`, or a ``with`` block, ends a thread and the display; the memory
@@ -87,7 +91,7 @@ class Injector(Observing):
         latents: LatentSpace | None = None,
         colour: str = "off",
         anchors: Sequence[ImageLike] = (),
-        background: bool = False,
+        background: bool | Literal["skip"] = False,
         live: str | os.PathLike[str] | None = None,
         on_alarm: Callable[[Observed], object] | None = None,
         on_injection: Callable[[Injection, Observed], object] | None = None,
@@ -101,11 +105,15 @@ class Injector(Observing):
             latents=latents,
             colour=colour,
             anchors=anchors,
-            late=int(background),
+            late=int(bool(background)),
             **options,
         )
+        if background not in (False, True, "skip"):
+            raise InputError(f'background must be True, False or "skip", got {background!r}')
         self._live = None if live is None else LiveFolder(live)
         self._background = Behind(self._taken_in) if background else None
+        self._skips = background == "skip"
+        self.passed_over = 0
         self._on_alarm = on_alarm
         self._on_injection = on_injection
         self.last: Observed | None = None
@@ -152,6 +160,9 @@ class Injector(Observing):
             and tried again at the next call.
         """
         self._check(again, latents)
+        if self._skips and self._background is not None and self._background.busy:
+            self.passed_over += 1
+            return None
         late = self._background is not None
         picture = _own(frame) if late else frame
         pixels = to_pixels(picture)
