@@ -54,6 +54,11 @@ _BUILT_IN: dict[str, dict[str, _Part]] = {
         "siglip2-base": _model("siglip2-base"),
     },
     "generators": {
+        "diffusers": _Part(
+            "reverie.generators.diffusers:DiffusersGenerator",
+            'install it with pip install "reverie[diffusers]". generator="patches" works now',
+            variants=True,
+        ),
         "patches": _Part("reverie.generators.patches:PatchGenerator"),
     },
     "indexes": {
