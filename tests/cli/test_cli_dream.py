@@ -26,7 +26,7 @@ from reverie.errors import InputError
 from reverie.generators.patches import MAX_SIZE, PatchGenerator
 from reverie.loop.dream import ArmDone, DreamResult, DreamSettings
 from reverie.loop.recolour import Correction
-from reverie.protocols import Encoder
+from reverie.protocols import Encoder, Generator
 
 DASH = "\N{EN DASH}"
 TINY = ("--frames", "3", "--size", "32")
@@ -58,6 +58,7 @@ class FakeDream:
         settings: DreamSettings,
         on_frame: Callable[[ArmDone], None] | None = None,
         encoder: Encoder | None = None,
+        on_ready: Callable[[Generator], None] | None = None,
     ) -> DreamResult:
         self.settings, self.encoder = settings, encoder
         if self.error:
@@ -127,18 +128,9 @@ def test_every_option_reaches_the_library(
     ]
     more = ["--out", "runs/one", "--prompt", "夜 [b]", "--size", "64", "--generator", "g"]
     more += ["--encoder", "clip-vit-b32:openvino-fp32", "--model-dir", "my clip", "--threads", "2"]
-    more += [
-        "--live",
-        "screen",
-        "--colour",
-        "soft",
-        "--option",
-        "steps=4",
-        "--option",
-        "look=a b",
-        "--option",
-        'id="1"',
-    ]
+    more += ["--steps", "3", "--negative-prompt", "dull", "--device", "cuda:1", "--offline"]
+    more += ["--prompt-every", "5", "--wildcards", "words", "--live", "screen", "--colour", "soft"]
+    more += ["--option", "pca=4", "--option", "look=a b", "--option", 'id="1"']
     assert reverie("dream", *options, *more, "--no-report").exit_code == 0
     assert fake.settings == DreamSettings(
         out=Path("runs/one"),
@@ -148,18 +140,29 @@ def test_every_option_reaches_the_library(
         policy="random",
         seeds=Path("my pictures"),
         generator="g",
-        generator_options={"steps": 4, "look": "a b", "id": "1"},
+        generator_options={
+            "pca": 4,
+            "look": "a b",
+            "id": "1",
+            "steps": 3,
+            "negative_prompt": "dull",
+            "device": "cuda:1",
+            "offline": True,
+        },
         encoder="clip-vit-b32:openvino-fp32",
         model_dir="my clip",
         threads=2,
         prompt="夜 [b]",
+        prompt_every=5,
+        wildcards=Path("words"),
         size=64,
         colour="soft",
         live=Path("screen"),
         command="reverie dream --frames 2 --strength 1.0 --seed 7 --policy random --seeds 'my pictures' "
-        "--generator g --option steps=4 --option 'look=a b' --option 'id=\"1\"' "
+        "--generator g --option pca=4 --option 'look=a b' --option 'id=\"1\"' --option steps=3 "
+        "--option negative_prompt=dull --option device=cuda:1 --option offline=true "
         "--encoder clip-vit-b32:openvino-fp32 --model-dir 'my clip' --threads 2 "
-        "--prompt '夜 [b]' --size 64 --colour soft --live screen",
+        "--prompt '夜 [b]' --prompt-every 5 --wildcards words --size 64 --colour soft --live screen",
     )
     assert isinstance(fake.encoder, ClipEncoder)
 
@@ -172,6 +175,8 @@ def test_an_option_of_the_generator_has_a_name_and_a_value(reverie: Run, wrong: 
     assert f"{wrong!r} is not NAME=VALUE, such as steps=4" in result.stderr
     twice = reverie("dream", "--option", "steps=4", "--option", "steps=5")
     assert (twice.exit_code, "steps is given twice" in twice.stderr) == (2, True)
+    both = reverie("dream", "--option", "steps=4", "--steps", "5")
+    assert (both.exit_code, "steps is given twice: as --option" in both.stderr) == (2, True)
 
 
 def test_an_option_that_the_generator_has_not_is_named(own_folder: Path, reverie: Run) -> None:

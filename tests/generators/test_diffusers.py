@@ -22,9 +22,9 @@ from reverie.errors import (
     ModelCorruptError,
     ModelNotFoundError,
 )
-from reverie.generators.diffusers import DiffusersGenerator
+from reverie.generators.diffusers import DiffusersGenerator, _digest
 from reverie.generators.diffusers_kinds import steps_for
-from reverie.protocols import LatentSpace
+from reverie.protocols import KeepsLatents, LatentSpace, Resumable
 from reverie.testing import GeneratorSuite
 
 pytestmark = [
@@ -199,16 +199,15 @@ def test_latents_that_are_kept_spare_the_round_trip(pipes, monkeypatch):
     assert encoded == [1]
     second = generator.generate(first, prompt="", strength=0.5, seed=2)
     assert encoded == [1]
-    blended = generator.decode(0.5 * generator.encode(first) + 0.5 * generator.encode(second))
+    assert isinstance(generator, KeepsLatents)
+    blended = generator.decode(0.5 * generator.latent_of(first) + 0.5 * generator.latent_of(second))
     generator.generate(blended, prompt="", strength=0.5, seed=3)
     assert encoded == [1]
     generator.generate(255 - first, prompt="", strength=0.5, seed=2)
     assert encoded == [1, 1]
     other = DiffusersGenerator(variant=str(pipes["turbo"]), device="cpu", keep_latents=True)
     assert not np.array_equal(other.generate(first, prompt="", strength=0.5, seed=2), second)
-    latent = generator.latent_of(first)
-    assert latent is not None
-    other.keep(first, latent)
+    other.restore(generator.state())
     assert np.array_equal(other.generate(first, prompt="", strength=0.5, seed=2), second)
 
 
@@ -217,8 +216,9 @@ def test_only_the_last_latents_are_kept(pipes):
     generator = made(pipes["turbo"], keep_latents=True)
     frame = generator.seeds[1]
     frames = [frame := generator.generate(frame, prompt="", strength=0.5, seed=n) for n in range(12)]
-    assert [generator.latent_of(each) is not None for each in frames] == [False] * 4 + [True] * 8
-    assert made(pipes["turbo"]).latent_of(frame) is None
+    assert isinstance(generator, Resumable)
+    assert [_digest(each) in generator.state() for each in frames] == [False] * 4 + [True] * 8
+    assert made(pipes["turbo"]).state() == {}
 
 
 # ---------------------------------------------------------------------------------- what goes wrong

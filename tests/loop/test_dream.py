@@ -138,7 +138,11 @@ def test_run_json_holds_settings_and_results(tiny, tmp_path):
         "towards": "",
         "colour": "off",
         "generator_options": {},
+        "generator_runs_on": None,
         "live": None,
+        "prompts": None,
+        "prompt_every": None,
+        "wildcards": None,
     }
     assert (record["version"], record["command"], record["finished"]) == (1, "reverie dream", True)
     assert record["elapsed_s"] >= 0

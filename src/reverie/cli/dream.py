@@ -47,7 +47,30 @@ __all__ = ["dream"]
     metavar="N",
     help="The same seed gives the same frames.",
 )
-@click.option("--prompt", default="", metavar="TEXT", help="For generators that read one.")
+@click.option(
+    "--prompt",
+    default="",
+    metavar="TEXT",
+    help="For generators that read one; {a|b} is one of them, __name__ a line of name.txt.",
+)
+@click.option(
+    "--prompts",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Prompts that take turns, one a line.",
+)
+@click.option(
+    "--prompt-every",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Frames that a prompt is held for.  [default: 60; one alone for ever]",
+)
+@click.option(
+    "--wildcards",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Text files with what __name__ may be.",
+)
 @click.option(
     "--size",
     type=click.IntRange(11, 2048),  # what the built-in generator makes

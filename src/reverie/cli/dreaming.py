@@ -18,6 +18,7 @@ from reverie.cli.params import given
 from reverie.cli.progress import progress
 from reverie.loop.dream import DreamResult, DreamSettings, check_settings, resume
 from reverie.loop.dream import dream as run_dream
+from reverie.protocols import Generator
 from reverie.report.colours import colour_lines
 from reverie.report.run import Run, load_run
 from reverie.report.verdict import key_figures, verdict
@@ -49,7 +50,7 @@ def run(options: Mapping[str, Any]) -> DreamResult:
         matcher.load()
     note(f"dreaming into {near(out)} (Ctrl-C stops and keeps what there is)")
     with progress() as on_frame:
-        return run_dream(settings, on_frame, matcher.encoder)
+        return run_dream(settings, on_frame, matcher.encoder, _tell_choice)
 
 
 def go_on(folder: Path, typed: Mapping[str, Any]) -> DreamResult:
@@ -60,7 +61,14 @@ def go_on(folder: Path, typed: Mapping[str, Any]) -> DreamResult:
         raise click.UsageError(f"{names}: a run that is gone on with keeps what it was begun with")
     note(f"going on in {near(folder)} (Ctrl-C stops and keeps what there is)")
     with downloads(), progress() as on_frame:
-        return resume(folder, typed.get("frames"), on_frame)
+        return resume(folder, typed.get("frames"), on_frame, on_ready=_tell_choice)
+
+
+def _tell_choice(generator: Generator) -> None:
+    """What a generator runs on, where there is a choice."""
+    choice = getattr(generator, "choice", None)
+    if choice is not None:
+        note(f"frames by {choice}")
 
 
 def free_folder(wanted: Path) -> Path:

@@ -30,7 +30,19 @@ def _argument(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
     return found
 
 
+_NAMED = ("steps", "guidance", "negative_prompt", "device", "dtype", "offline")
+
 _OPTIONS = (
+    click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Steps of a diffusion model."),
+    click.option("--guidance", type=float, metavar="X", help="How closely it follows the prompt."),
+    click.option("--negative-prompt", metavar="TEXT", help="What it is to keep away from."),
+    click.option("--device", metavar="NAME", help="What it runs on: cuda, cuda:1, mps, cpu."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float16", "bfloat16", "float32"]),
+        help="In what numbers.",
+    ),
+    click.option("--offline", is_flag=True, default=None, help="Look for the model on this machine only."),
     click.option(
         "--option",
         "arguments",
@@ -51,7 +63,12 @@ def generator_options(command: Command) -> Command:
 
 def taken_out(chosen: dict[str, Any]) -> dict[str, Any]:
     """Take the options of `generator_options` out of a command's; gives the generator's arguments by name."""
-    return dict(chosen.pop("arguments"))
+    named = {name: chosen.pop(name) for name in _NAMED}
+    found = {name: value for name, value in named.items() if value is not None}
+    twice = sorted(found.keys() & chosen["arguments"].keys())
+    if twice:
+        raise click.UsageError(f"{twice[0]} is given twice: as --option and as an option of its own")
+    return {**chosen.pop("arguments"), **found}
 
 
 def spelled(arguments: Mapping[str, Any]) -> Iterator[str]:

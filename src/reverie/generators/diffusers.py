@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final, cast, get_args
@@ -228,14 +228,11 @@ class DiffusersGenerator:
     # ------------------------------------------------------------------ latents
 
     def encode(self, pixels: Pixels) -> NDArray[np.float32]:
-        """The latent of a frame, ``(c, h / 8, w / 8)`` float32: the one it was made of where that is kept."""
-        known = self._known(pixels)
-        if known is None:
-            with self._memory("encode a frame"), self._exact_vae() as vae:
-                coded = vae.encode(_signal(pixels, self._device, vae.dtype) * 2 - 1)
-                latent = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else coded.latents
-                known = (latent - self._shift()) * self._scale()
-        return known[0].float().cpu().numpy()
+        """The latent of a frame, ``(c, h / 8, w / 8)`` float32, always the same."""
+        with self._memory("encode a frame"), self._exact_vae() as vae:
+            coded = vae.encode(_signal(pixels, self._device, vae.dtype) * 2 - 1)
+            latent = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else coded.latents
+            return _numbers((latent - self._shift()) * self._scale())
 
     def decode(self, latent: NDArray[np.float32]) -> Pixels:
         """The frame of a latent, ``(h, w, 3)`` uint8 RGB."""
@@ -279,14 +276,25 @@ class DiffusersGenerator:
         return self._latents.get(_digest(pixels)) if self._keeps else None
 
     def latent_of(self, pixels: Pixels) -> NDArray[np.float32] | None:
-        """The latent that is kept of a frame, to be given back by `keep`; None when there is none."""
+        """The latent that a frame was decoded from; None when it is not kept."""
         known = self._known(pixels)
-        return None if known is None else known[0].float().cpu().numpy()
+        return None if known is None else _numbers(known)
 
-    def keep(self, pixels: Pixels, latent: NDArray[np.float32]) -> None:
-        """Keep what `latent_of` gave, of a run that is gone on with."""
-        if self._keeps:
-            self._keep(pixels, torch.from_numpy(latent)[None].to(self._device, self._dtype))
+    def state(self) -> dict[str, NDArray[np.float32]]:
+        """The latents that are kept, oldest first, by a digest of their frames."""
+        return {digest: _numbers(latent) for digest, latent in self._latents.items()}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on with latents that `state` gave."""
+        self._latents.clear()
+        for digest, latent in state.items():
+            self._latents[digest] = torch.from_numpy(np.array(latent))[None].to(self._device, self._dtype)
+
+
+def _numbers(latent: torch.Tensor) -> NDArray[np.float32]:
+    """Of a batch of one."""
+    found: NDArray[np.float32] = latent[0].float().cpu().numpy()
+    return found
 
 
 def _digest(pixels: Pixels) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ class Arm:
 
     # ------------------------------------------------------------------ recording
 
-    def record(self, done: FrameDone, prompt: str, strength: float) -> None:
+    def record(self, done: FrameDone, strength: float) -> None:
         """Write the frame, its vector and its line: whatever cuts it off, whole frames are counted only."""
         observed = done.observed
         image = self.save_frame(done.frame, done.pixels)
@@ -133,7 +133,7 @@ class Arm:
                 "frame": done.frame,
                 "seed": done.seed,
                 "image": image,
-                "prompt": prompt,
+                "prompt": done.prompt,
                 "strength": strength,
                 "cache_id": observed.cache_id,
                 "stored": observed.stored,
@@ -188,12 +188,15 @@ class Arm:
 
     # ------------------------------------------------------------------ going on
 
-    def go_on(self, dimensions: int, encoder: str) -> Pixels | None:
+    def go_on(
+        self, dimensions: int, encoder: str, latent_of: Callable[[Pixels], Any] | None = None
+    ) -> Pixels | None:
         """Live through the journal again; gives the next input, or None when there is no frame yet.
 
         Args:
             dimensions: Of the vectors.
             encoder: Name of the encoder that made them.
+            latent_of: Gives the latent of a frame that a generator made, where it keeps that.
 
         Raises:
             InputError: The journal or the vectors do not belong together, or are of another encoder.
@@ -215,7 +218,9 @@ class Arm:
             self.observer.restore(lines[-1]["state"])
             return shown
         self.observer.adopt(self._unrecorded(self.observer.memory))
-        return self.observer.restore(lines[-1]["state"], shown, self._imagined(lines))
+        own = latent_of is not None and lines[-1]["shown"] is None and self.observer.uses_latents
+        latents = latent_of(shown) if own and latent_of is not None else None
+        return self.observer.restore(lines[-1]["state"], shown, self._imagined(lines), latents)
 
     def _imagined(self, lines: Sequence[Mapping[str, Any]]) -> Pixels | None:
         """The picture that was imagined last, for a loop that is on the way to it."""

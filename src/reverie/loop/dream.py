@@ -36,13 +36,17 @@ from reverie.loop.driver import DreamLoop
 from reverie.loop.injector import Injector
 from reverie.loop.journal import read_journal
 from reverie.loop.presets import memory_settings, places
+from reverie.loop.prompts import PromptSchedule, read_prompts, read_wildcards
 from reverie.loop.recolour import check_correction
-from reverie.loop.recording import read_record
+from reverie.loop.recording import read_arrays, read_record, write_arrays
 from reverie.loop.spectator import Spectator
 from reverie.memory import ImageMemory
 from reverie.pixels import Pixels, fit
-from reverie.protocols import Encoder, Generator, LatentSpace
+from reverie.protocols import Encoder, Generator, KeepsLatents, LatentSpace, Resumable
 from reverie.storage import replace_file, storage_error
+
+_PROMPT_HELD = 60  # frames
+_STATE = "generator.npz"  # what a generator keeps from frame to frame
 
 __all__ = ["ArmDone", "DreamResult", "DreamSettings", "asked", "check_settings", "dream", "resume"]
 
@@ -63,7 +67,11 @@ class DreamSettings:
         encoder: Registered encoder.
         model_dir: The encoder's model, where it takes one; None for the usual places.
         threads: Processor threads of the encoder, where it takes them; None for its own choice.
-        prompt: Prompt of every frame.
+        prompt: Prompt of every frame; may hold choices and wildcards (`reverie.loop.prompts`).
+        prompts: A file of prompts in its place, one a line, that take turns.
+        prompt_every: Frames that a prompt is held for; what is drawn in it is drawn anew when they are over.
+            None holds a single prompt for ever, and each of several for 60 frames.
+        wildcards: A folder of text files with what wildcards may be.
         size: Side of the frames in pixels; None for what the generator makes unless told otherwise.
         remember_seeds: Put the seed pictures into memory, pinned, before the first frame; None for what
             suits the policy.
@@ -86,6 +94,9 @@ class DreamSettings:
     model_dir: str | None = None
     threads: int | None = None
     prompt: str = ""
+    prompts: str | os.PathLike[str] | None = None
+    prompt_every: int | None = None
+    wildcards: str | os.PathLike[str] | None = None
     size: int | None = None
     remember_seeds: bool | None = None
     towards: str = ""
@@ -138,6 +149,7 @@ def dream(
     settings: DreamSettings,
     on_frame: Callable[[ArmDone], None] | None = None,
     encoder: Encoder | None = None,
+    on_ready: Callable[[Generator], None] | None = None,
 ) -> DreamResult:
     """Run both arms and write the run folder. Ctrl-C ends it cleanly with what there is.
 
@@ -145,6 +157,7 @@ def dream(
         settings: What to do.
         on_frame: Called after every frame of every arm.
         encoder: The encoder that the settings name, when it is there already.
+        on_ready: Called with the generator once it is loaded.
 
     Raises:
         InputError: Settings out of range, the folder is not empty, or there is nothing to start from.
@@ -156,7 +169,7 @@ def dream(
         StorageError: The disk refused.
     """
     check_settings(settings)
-    return _dream(settings, on_frame, encoder, None)
+    return _dream(settings, on_frame, encoder, None, on_ready)
 
 
 def check_settings(settings: DreamSettings) -> None:
@@ -177,6 +190,7 @@ def resume(
     frames: int | None = None,
     on_frame: Callable[[ArmDone], None] | None = None,
     encoder: Encoder | None = None,
+    on_ready: Callable[[Generator], None] | None = None,
 ) -> DreamResult:
     """Go on with a run that was stopped, by Ctrl-C or in any other way, or that is to become longer.
 
@@ -188,6 +202,7 @@ def resume(
         frames: Frames of each arm in the end; None for as many as were asked for.
         on_frame: Called after every frame of every arm.
         encoder: The encoder that the run names, when it is there already.
+        on_ready: Called with the generator once it is loaded.
 
     Raises:
         InputError: Not a run folder, one of an earlier version, its seed pictures or its encoder are not
@@ -200,7 +215,7 @@ def resume(
     if frames is not None:
         settings = replace(settings, frames=frames)
     _check(settings)
-    return _dream(settings, on_frame, encoder, record)
+    return _dream(settings, on_frame, encoder, record, on_ready)
 
 
 def asked(record: Mapping[str, Any], folder: Path) -> DreamSettings:
@@ -217,10 +232,13 @@ def _dream(
     on_frame: Callable[[ArmDone], None] | None,
     encoder: Encoder | None,
     record: Mapping[str, Any] | None,
+    on_ready: Callable[[Generator], None] | None,
 ) -> DreamResult:
     with threadpool_limits(limits=1, user_api="blas"):  # small products are slower on more threads
         encoder = encoder or _encoder(settings)
         generator = _generator(settings)
+        if on_ready is not None:
+            on_ready(generator)
         start = _start(settings, generator)
         with _only_one(settings.out), closing(_Run(settings, generator, encoder, record)) as run:
             finished = run.go(start, on_frame)
@@ -271,6 +289,19 @@ def _check(settings: DreamSettings) -> None:
     registry.check("generators", settings.generator)
     registry.check("encoders", settings.encoder)
     check_correction(settings.colour)
+    _prompts(settings)
+
+
+def _prompts(settings: DreamSettings) -> PromptSchedule:
+    """Which prompt each frame has."""
+    if settings.prompt and settings.prompts is not None:
+        raise InputError("a prompt and a file of prompts: give one of them")
+    prompts = [settings.prompt] if settings.prompts is None else read_prompts(settings.prompts)
+    every = settings.prompt_every
+    if every is None and len(prompts) > 1:
+        every = _PROMPT_HELD
+    wildcards = {} if settings.wildcards is None else read_wildcards(settings.wildcards)
+    return PromptSchedule(prompts, every, settings.seed, wildcards)
 
 
 def _check_empty(out: Path) -> None:
@@ -311,6 +342,7 @@ class _Run:
         self._record = record
         self._started = time.perf_counter()
         self._digest = _digest(generator.seeds)
+        self._prompts = _prompts(settings)
         self._resumes(record)
         folder = settings.out / "with"
         self._memory, self._remembers_seeds = _memory(settings, len(generator.seeds), encoder, folder)
@@ -340,6 +372,8 @@ class _Run:
         out = self._settings.out
         if record.get("seeds_digest") != self._digest:
             raise InputError(f"the seed pictures are not those that {out} was begun with")
+        if record.get("prompts_digest", self._prompts.digest) != self._prompts.digest:
+            raise InputError(f"the prompts are not those that {out} was begun with")
         begun = record.get("settings", {}).get("encoder")
         if begun != self._encoder.name:
             raise InputError(f"{out} was begun with the encoder {begun}, this one is {self._encoder.name}")
@@ -352,6 +386,8 @@ class _Run:
             arm.save_frame(0, start)
         if self._remembers_seeds:
             self._arms[1].remember_seeds(self._memory, self._generator.seeds)
+        if self._record and isinstance(self._generator, Resumable):
+            self._generator.restore(read_arrays(self._settings.out / _STATE))
         loops = [self._loop(arm, start) for arm in self._arms]
         finished = False
         try:
@@ -374,17 +410,20 @@ class _Run:
             arm.observer,
             start=start,
             strength=settings.strength,
-            prompt=settings.prompt,
+            prompt=self._prompts,
             seed=settings.seed,
         )
-        source = arm.go_on(self._encoder.dimensions, self._encoder.name)
+        latent_of = self._generator.latent_of if isinstance(self._generator, KeepsLatents) else None
+        source = arm.go_on(self._encoder.dimensions, self._encoder.name, latent_of)
         if source is not None:
             loop.go_on(arm.frames, source)
         return loop
 
     def _advance(self, arm: Arm, loop: DreamLoop, on_frame: Callable[[ArmDone], None] | None) -> None:
         done = loop.step()
-        arm.record(done, self._settings.prompt, self._settings.strength)
+        if isinstance(self._generator, Resumable):  # before the line that makes the frame count
+            write_arrays(self._settings.out / _STATE, self._generator.state())
+        arm.record(done, self._settings.strength)
         if on_frame is not None:
             on_frame(
                 ArmDone(
@@ -405,7 +444,7 @@ class _Run:
     def _write(self, finished: bool) -> None:
         raw = asdict(self._settings)
         raw.pop("out")
-        for name in ("seeds", "live"):
+        for name in ("seeds", "live", "prompts", "wildcards"):
             raw[name] = None if raw[name] is None else os.fspath(raw[name])
         settings = {name: value for name, value in raw.items() if name != "command"}
         settings["seeds"] = len(self._generator.seeds)
@@ -414,6 +453,8 @@ class _Run:
         settings["encoder"] = self._encoder.name
         choice = getattr(self._encoder, "choice", None)  # of encoders that may run in several ways
         settings["encoder_runs_on"] = None if choice is None else str(choice)
+        choice = getattr(self._generator, "choice", None)
+        settings["generator_runs_on"] = None if choice is None else str(choice)
         settings["size"] = list(self._generator.size)
         before = self._record or {}
         elapsed = before.get("elapsed_s", 0.0) + time.perf_counter() - self._started
@@ -425,6 +466,7 @@ class _Run:
             "settings": settings,
             "asked": raw,
             "seeds_digest": self._digest,
+            "prompts_digest": self._prompts.digest,
             "finished": finished,
             "elapsed_s": round(elapsed, 2),
             "arms": self.results(),

@@ -14,8 +14,9 @@ from reverie.checks import check_seed, check_strength
 from reverie.errors import GenerationError
 from reverie.loop.actuator import Again
 from reverie.loop.observed import Injection, Observed
+from reverie.loop.prompts import PromptSchedule
 from reverie.pixels import ImageLike, Pixels, fit, to_pixels
-from reverie.protocols import Generator
+from reverie.protocols import Generator, KeepsLatents
 
 __all__ = ["DreamLoop", "FrameDone", "Observer", "frame_seed"]
 
@@ -47,6 +48,7 @@ class FrameDone:
     Attributes:
         frame: Its number, 1 for the first that was made.
         seed: The seed of its noise.
+        prompt: What it was made with.
         pixels: What is shown, ``(h, w, 3)`` uint8 RGB.
         observed: What was seen in it and decided about it.
         injection: What is fed in next instead of it; None in most frames.
@@ -55,6 +57,7 @@ class FrameDone:
 
     frame: int
     seed: int
+    prompt: str
     pixels: Pixels
     observed: Observed
     injection: Injection | None
@@ -74,7 +77,7 @@ class DreamLoop:
         observer: An `Injector`, or a `Spectator` for a loop without memory.
         start: The first input; fitted to the generator's size.
         strength: 0 keeps the input, 1 forgets it.
-        prompt: Passed to the generator and kept with each frame.
+        prompt: Passed to the generator and kept with each frame; or a `PromptSchedule`.
         seed: Seed of the noise, from 0 to 2^63 - 1: the same seed, start and decisions give the same frames.
         on_frame: Called with each `FrameDone`.
 
@@ -90,7 +93,7 @@ class DreamLoop:
         *,
         start: ImageLike,
         strength: float = 0.5,
-        prompt: str = "",
+        prompt: str | PromptSchedule = "",
         seed: int = 0,
         on_frame: Callable[[FrameDone], None] | None = None,
     ) -> None:
@@ -112,9 +115,8 @@ class DreamLoop:
         number = self.frame + 1
         seed = frame_seed(self._seed, number)
         started = time.perf_counter()
-        pixels = self._generator.generate(
-            self._input, prompt=self._prompt, strength=self._strength, seed=seed
-        )
+        prompt = self._prompt if isinstance(self._prompt, str) else self._prompt.at(number)
+        pixels = self._generator.generate(self._input, prompt=prompt, strength=self._strength, seed=seed)
         generate_ms = (time.perf_counter() - started) * 1e3
         self._check(pixels)
         params = {
@@ -123,18 +125,30 @@ class DreamLoop:
             "seed": seed,
             "generator": self._generator.name,
         }
-        injection = self._observer.observe(
-            pixels, prompt=self._prompt, generation_params=params, again=partial(self._again, seed)
+        observe: Callable[..., Injection | None] = self._observer.observe
+        injection = observe(
+            pixels,
+            prompt=prompt,
+            generation_params=params,
+            again=partial(self._again, seed, prompt),
+            **self._latents(pixels),
         )
         self._input = pixels if injection is None else to_pixels(injection.image)
         self.frame = number
-        done = self._done(number, seed, pixels, injection, generate_ms)
+        done = self._done((number, seed, prompt), pixels, injection, generate_ms)
         if self._on_frame is not None:
             self._on_frame(done)
         return done
 
+    def _latents(self, pixels: Pixels) -> dict[str, Any]:
+        """What the frame was decoded from, where the generator keeps that and the observer can use it."""
+        usable = getattr(self._observer, "uses_latents", False)
+        if not usable or not isinstance(self._generator, KeepsLatents):
+            return {}
+        return {"latents": self._generator.latent_of(pixels)}
+
     def _done(
-        self, number: int, seed: int, pixels: Pixels, injection: Injection | None, generate_ms: float
+        self, made: tuple[int, int, str], pixels: Pixels, injection: Injection | None, generate_ms: float
     ) -> FrameDone:
         observed = self._observer.last
         if observed is None:
@@ -142,7 +156,7 @@ class DreamLoop:
         times_ms = {"generate": round(generate_ms, 3), **observed.times_ms}
         if observed.shown is not None:
             pixels = observed.shown.pixels
-        return FrameDone(number, seed, pixels, observed, injection, times_ms)
+        return FrameDone(*made, pixels, observed, injection, times_ms)
 
     def go_on(self, frame: int, source: Pixels) -> None:
         """Go on after frame number ``frame``, with ``source`` as the next input."""
@@ -151,6 +165,7 @@ class DreamLoop:
     def _again(
         self,
         seed: int,
+        prompt: str,
         source: Pixels,
         *,
         strength: float | None = None,
@@ -160,7 +175,7 @@ class DreamLoop:
         """The frame of this seed once more, from another input."""
         pixels = self._generator.generate(
             source,
-            prompt=self._prompt,
+            prompt=prompt,
             strength=calm * (self._strength if strength is None else strength),
             seed=frame_seed(seed, variation) if variation else seed,
         )

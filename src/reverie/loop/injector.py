@@ -212,6 +212,11 @@ class Injector(Observing):
     # ------------------------------------------------------------------ the background
 
     @property
+    def uses_latents(self) -> bool:
+        """Whether `observe` takes latents beside a frame."""
+        return self._latents is not None
+
+    @property
     def waited_s(self) -> float:
         """Seconds that `observe` waited for the frame before, all together; 0 without a background."""
         return 0.0 if self._background is None else self._background.waited_s
@@ -281,13 +286,16 @@ class Injector(Observing):
             self._past.append(PastInjection(number, frame.target, number))
         self._lineage = lineage
 
-    def restore(self, state: Mapping[str, Any], shown: Pixels, imagined: Pixels | None) -> Pixels:
+    def restore(
+        self, state: Mapping[str, Any], shown: Pixels, imagined: Pixels | None, latents: Any = None
+    ) -> Pixels:
         """Go on after the frames that were relived, bit for bit as if nothing had been in between.
 
         Args:
             state: What `state` gave after the last of them. Its ``eviction`` is for whoever makes the memory.
             shown: That frame, as it was shown.
             imagined: What was imagined last; None when nothing was.
+            latents: Those that came with that frame, if any.
 
         Returns:
             The next input of the loop.
@@ -299,6 +307,8 @@ class Injector(Observing):
         """
         self._rng.bit_generator.state = _rng_from(state["rng"])
         self._unrelated = state["unrelated"]
+        if latents is not None and self._latents is not None:
+            self._latents.give(shown, latents)
         self._colour.restore(state.get("colour", {}))
         if self.memory.admission is not None:
             self.memory.admission.restore(state["admission"])

@@ -7,9 +7,11 @@ and on. Of what the lines hold, `RecordedFrame` is what says what was decided; o
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +19,14 @@ from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.cache.manager import CacheManager
 from reverie.errors import CacheError, EncoderMismatchError, ImageNotFoundError, InputError
 from reverie.loop.journal import read_journal
 from reverie.protocols import Encoder
-from reverie.storage import is_there, storage_error
+from reverie.storage import is_there, replace_file, storage_error
 from reverie.vectors import Embedding, Vectors, as_embedding
 
 __all__ = [
@@ -35,9 +38,11 @@ __all__ = [
     "imagined_name",
     "open_recording",
     "picture_name",
+    "read_arrays",
     "read_record",
     "read_vectors",
     "seed_name",
+    "write_arrays",
 ]
 
 JOURNAL = "journal.jsonl"
@@ -115,6 +120,32 @@ def read_vectors(path: Path, count: int, dimensions: int) -> Iterator[Vectors]:
             "it was cut, or the run was made with another encoder"
         )
     return iter(numbers[: count * dimensions].reshape(count, dimensions))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Put arrays by name into the place of a file, in one step; raises StorageError."""
+    buffer = io.BytesIO()
+    named: dict[str, Any] = dict(arrays)
+    np.savez(buffer, **named)
+    replace_file(path, [buffer.getvalue()], durable=False)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """What `write_arrays` wrote, in its order; nothing where there is no such file.
+
+    Raises:
+        InputError: It is damaged.
+        StorageError: It cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        return {}
+    except OSError as exc:
+        raise storage_error(f"read {path}", exc) from exc
+    except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as exc:
+        raise InputError(f"{path} is damaged: {exc}") from exc
 
 
 # ------------------------------------------------------------------ what was recorded

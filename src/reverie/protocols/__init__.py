@@ -32,12 +32,14 @@ __all__ = [
     "IndexBackend",
     "IndexWriter",
     "InjectionPolicy",
+    "KeepsLatents",
     "LatentSpace",
     "Mark",
     "Observation",
     "Order",
     "PastInjection",
     "PreparingSearcher",
+    "Resumable",
     "Searcher",
     "Staged",
     "TextEncoder",
@@ -116,6 +118,25 @@ class LatentSpace(Protocol):
 
     def decode(self, latent: NDArray[np.float32]) -> Pixels:
         """The frame of a latent, ``(h, w, 3)`` uint8 RGB."""
+
+
+@runtime_checkable
+class KeepsLatents(LatentSpace, Protocol):
+    """A generator that knows the latents of the frames it made last."""
+
+    def latent_of(self, pixels: Pixels) -> NDArray[np.float32] | None:
+        """The latent that a frame was decoded from, as `encode` would have it; None when it is not kept."""
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """What a generator may offer besides that keeps something from frame to frame."""
+
+    def state(self) -> Mapping[str, NDArray[Any]]:
+        """All that it keeps, in order, by names of letters and digits; empty when it keeps nothing now."""
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Make frames from here on as the one that gave this would."""
 
 
 # ------------------------------------------------------------------ cache: images, eviction
