@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from reverie.checks import check_strength, check_whole
 from reverie.errors import GenerationError, InputError
 from reverie.generators.diffusers_kinds import Kind, kind_of, steps_for
-from reverie.generators.diffusers_loading import EXAMPLE, Dtype, dtype_name, load_pipeline, placed
+from reverie.generators.diffusers_loading import EXAMPLE, Dtype, dtype_name, load_pipeline, placed, quiet
 from reverie.generators.seed_images import built_in_seeds, load_seeds
 from reverie.pixels import Pixels
 from reverie.tensors import tensor_pixels
@@ -208,9 +208,9 @@ class DiffusersGenerator:
 
     @contextmanager
     def _memory(self, doing: str) -> Iterator[None]:
-        """What torch says when there is no room left, in our words."""
+        """What torch says when there is no room left, in our words; and no notes of diffusers."""
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), quiet():
                 yield
         except (_OUT_OF_MEMORY, RuntimeError) as exc:
             if not isinstance(exc, _OUT_OF_MEMORY) and "allocate memory" not in str(exc):
@@ -258,7 +258,8 @@ class DiffusersGenerator:
     def _exact_vae(self) -> Iterator[Any]:
         """The autoencoder, in float32 where it is known to overflow in float16 (SDXL's)."""
         vae = self._pipe.vae
-        upcast = vae.dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
+        upcast = hasattr(self._pipe, "upcast_vae") and vae.dtype == torch.float16
+        upcast = upcast and bool(getattr(vae.config, "force_upcast", False))
         if upcast:
             vae.to(torch.float32)
         try:

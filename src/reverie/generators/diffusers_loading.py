@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from reverie.errors import InputError, ModelCorruptError, ModelNotFoundError
 
-__all__ = ["EXAMPLE", "Dtype", "dtype_name", "load_pipeline", "placed"]
+__all__ = ["EXAMPLE", "Dtype", "dtype_name", "load_pipeline", "placed", "quiet"]
 
 Dtype: TypeAlias = Literal["float32", "float16", "bfloat16"]
 """In what numbers a pipeline works."""
@@ -73,7 +73,7 @@ def load_pipeline(model: str, dtype: torch.dtype, *, offline: bool, safety_check
     def load(**more: Any) -> Any:
         return from_pretrained(where, **options, **more)
 
-    with _quiet():
+    with quiet(), _no_bars():
         pipe = _smaller_first(load, dtype)(where, local)
         pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -115,18 +115,29 @@ def _first_line(exc: BaseException) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No bars of parts that are loaded, and no notes that nobody can do anything about."""
+def _no_bars() -> Iterator[None]:
+    """No bars of parts that are loaded, and no warnings that nobody can do anything about."""
     loggers: tuple[Any, ...] = (diffusers_logging, transformers_logging)
-    before = [each.get_verbosity() for each in loggers]
     for each in loggers:
-        each.set_verbosity_error()
         each.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        for each in loggers:
+            each.enable_progress_bar()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Errors only of what both libraries have to say."""
+    loggers: tuple[Any, ...] = (diffusers_logging, transformers_logging)
+    before = [each.get_verbosity() for each in loggers]
+    for each in loggers:
+        each.set_verbosity_error()
+    try:
+        yield
+    finally:
         for each, verbosity in zip(loggers, before, strict=True):
             each.set_verbosity(verbosity)
-            each.enable_progress_bar()

@@ -18,6 +18,15 @@ __all__ = ["Behind"]
 _Answer: TypeAlias = tuple[Observed, Injection | None]
 
 
+_MOMENT_S = 0.001
+
+
+def _after_a_moment(given: Given) -> Given:
+    """The loop's thread goes first: it would have to wait for the interpreter, with a frame to show."""
+    time.sleep(_MOMENT_S)
+    return given
+
+
 class Behind:
     """A thread that works on one frame at a time, in their order; what was `put` is done, whatever comes.
 
@@ -30,7 +39,7 @@ class Behind:
 
     def __init__(self, work: Callable[[Given], _Answer]) -> None:
         self.waited_s = 0.0
-        self._work = work
+        self._work = lambda given: work(_after_a_moment(given))
         self._frame: Given | None = None
         self._answer: Future[_Answer] | None = None  # None with a frame: it failed, and is tried again
         self._pool: ThreadPoolExecutor | None = None
