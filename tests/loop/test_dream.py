@@ -25,6 +25,7 @@ from reverie.loop.colour import Span, colours_of
 from reverie.loop.dream import DreamSettings, dream
 from reverie.loop.driver import frame_seed
 from reverie.loop.journal import read_journal
+from reverie.metadata import read_metadata
 from reverie.pixels import to_pixels
 from reverie.protocols import Decision
 from reverie.vectors import as_embedding
@@ -75,7 +76,7 @@ def run_json(folder):
 
 def frames_of(folder, arm):
     """The bytes of an arm's frame files, by name."""
-    return {path.name: path.read_bytes() for path in sorted((folder / arm / "frames").iterdir())}
+    return {path.name: to_pixels(path).tobytes() for path in sorted((folder / arm / "frames").iterdir())}
 
 
 def journal_of(folder, arm, times=False):
@@ -607,3 +608,26 @@ def test_a_display_shows_the_loop_with_memory(tiny, tmp_path):
     status = json.loads((tmp_path / "live" / "status.json").read_bytes())
     assert (status["status"], status["frame_number"]) == ("stopped", 6)
     assert run_json(tmp_path / "run")["asked"]["live"] == str(tmp_path / "live")
+
+
+def test_frames_say_how_they_were_made(tiny, tmp_path):
+    """Prompt, parameters and parents with weights, as the journal has them; in memory as its entries."""
+    tiny()
+    dream(settings(tmp_path / "run", policy="random", prompt="a rose", frames=12))
+    folder = tmp_path / "run" / "with"
+    for line in read_journal(folder / "journal.jsonl"):
+        found = read_metadata((folder / line["image"]).read_bytes())
+        made = {
+            "frame": line["frame"],
+            "seed": line["seed"],
+            "strength": line["strength"],
+            "generator": "tiny",
+        }
+        assert (found.source, found.prompt) == ("reverie", "a rose")
+        assert found.params == {**made, "policy": "random", "depth": line["depth"]}
+        assert found.parents == dict(zip(line["parents"], line["weights"], strict=True))
+    with CacheManager(folder / "cache") as cache:
+        for entry in cache:
+            found = read_metadata(entry.image_path.read_bytes())
+            assert (found.prompt, found.params) == (entry.prompt, entry.generation_params)
+            assert tuple(found.parents) == entry.parents

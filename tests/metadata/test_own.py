@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from written import png
 
+from picture_files import png
 from reverie import __version__
 from reverie.metadata import exif_and_xmp, own_texts, read_metadata
 from reverie.metadata.a1111 import parsed

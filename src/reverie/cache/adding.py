@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+import orjson
 from numpy.typing import ArrayLike
 
 from reverie.cache.settings import check_parents, check_text, check_vector
 from reverie.entry import CacheEntry, Record, encode_params
-from reverie.pixels import ImageLike
+from reverie.metadata import own_texts, read_metadata
+from reverie.pixels import ImageFile, ImageLike, file_bytes
 from reverie.protocols import Staged
 from reverie.vectors import Embedding
 
-__all__ = ["Adding", "Arrivals", "Item", "NewEntry"]
+__all__ = ["Adding", "Arrivals", "Item", "NewEntry", "described"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,22 +60,36 @@ class Item:
 
     @classmethod
     def of(cls, new: NewEntry) -> Item:
-        """Check everything but the image.
+        """Check everything but the image; what is not given is read from its file, where that says it.
 
         Raises:
             InputError: The prompt or the parents are not text.
             ParamsError: The parameters hold what JSON cannot.
             EmbeddingError: NaN, infinity, zero, or no vector.
+            ImageError: The file is missing or empty.
+            StorageError: It cannot be read.
         """
+        image, prompt, params = new.image, check_text(new.prompt, "the prompt"), new.generation_params
+        if (not prompt or params is None) and isinstance(image, (str, os.PathLike)):
+            image = _with_bytes(image)
+            found_prompt, found_params = described(image.data or b"")
+            prompt, params = prompt or found_prompt, found_params if params is None else params
         return cls(
             datetime.now().isoformat(timespec="microseconds"),
-            new.image,
-            check_text(new.prompt, "the prompt"),
-            encode_params({} if new.generation_params is None else new.generation_params),
+            image,
+            prompt,
+            encode_params({} if params is None else params),
             check_vector(new.embedding, new.encoder),
             check_parents(new.parents),
             bool(new.pinned),
         )
+
+    def texts(self) -> dict[str, str]:
+        """What a picture that is encoded here says of itself; nothing where there is nothing to say."""
+        if not self.prompt and self.params == b"{}" and not self.parents:
+            return {}
+        share = 1 / max(1, len(self.parents))
+        return own_texts(self.prompt, orjson.loads(self.params), dict.fromkeys(self.parents, share))
 
     def record(
         self, number: int, cache_id: str, staged: Staged, used_ns: int, vector: Embedding | None
@@ -92,6 +109,27 @@ class Item:
             byte_size=staged.byte_size,
             parents=self.parents,
         )
+
+
+def _with_bytes(image: str | os.PathLike[str]) -> ImageFile:
+    if isinstance(image, ImageFile):
+        return image if image.data is not None else replace(image, data=file_bytes(image))
+    path = os.fspath(image)
+    return ImageFile(path, file_bytes(path))
+
+
+def described(data: bytes) -> tuple[str, dict[str, Any]]:
+    """The prompt and the parameters that an image file's own metadata say; empty where it says nothing.
+
+    Under ``metadata`` the parameters say which program wrote them. What it wrote stays in the file as it is.
+    """
+    found = read_metadata(data)
+    if found is None:
+        return "", {}
+    source: dict[str, Any] = {"source": found.source}
+    if found.parents:
+        source["parents"] = dict(found.parents)  # of the cache that it comes from
+    return found.prompt, {**found.params, "metadata": source}
 
 
 @dataclass(slots=True, eq=False)

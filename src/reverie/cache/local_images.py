@@ -7,9 +7,10 @@ import errno
 import io
 import os
 import zlib
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
@@ -24,6 +25,7 @@ __all__ = ["LocalImages"]
 _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}  # else the format's own name
 _XMP = "XML:com.adobe.xmp"  # where PNG keeps it
 _PNG_MODES = {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}
+_NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
 _OVERHEAD = 2**16  # bytes of a PNG besides its pixels
 _NO_LINK = {
     errno.EXDEV: "it is on another disk than the cache, and a hard link needs the same",
@@ -50,12 +52,12 @@ class LocalImages:
         """The folder that holds the files."""
         return self._root
 
-    def stage(self, image: ImageLike) -> Staged:
+    def stage(self, image: ImageLike, texts: Mapping[str, str] = _NO_TEXTS) -> Staged:
         """Check an image and write it under a temporary name; the disk works on it from then on.
 
         A path keeps its bytes, so nothing of its metadata is lost, and its format. A PIL image
-        or an ``(h, w, 3)`` uint8 array becomes PNG; the text, EXIF and colour profile that a PIL
-        image carries are written along. An `ImageFile` with ``link`` gets a second name, and no
+        or an ``(h, w, 3)`` uint8 array becomes PNG with these ``texts``; the text, EXIF and colour profile
+        that a PIL image carries are written along. An `ImageFile` with ``link`` gets a second name, and no
         byte of it is copied: deleting ours leaves the other, but who writes into the file changes both.
 
         Raises:
@@ -64,7 +66,7 @@ class LocalImages:
         """
         file = image if isinstance(image, ImageFile) else None
         name = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
-        data = _png_bytes(image) if name is None else file_bytes(file or name)
+        data = _png_bytes(image, texts) if name is None else file_bytes(file or name)
         path = self._root / partial_name()
         self._make_root()
         if file is not None and file.link:
@@ -262,13 +264,14 @@ def _check_whole(image: Image.Image, kind: str, data: bytes, decoded: bool) -> N
         image.load()
 
 
-def _png_bytes(image: Any) -> bytes:
+def _png_bytes(image: Any, texts: Mapping[str, str]) -> bytes:
     if not isinstance(image, Image.Image):
-        return _save_png(to_image(image), {})
+        return _save_png(to_image(image), {"pnginfo": _texts(texts)})
     try:
+        carried: dict[Any, Any] = {**texts, **image.info}
         if image.mode in _PNG_MODES and 0 not in image.size:
-            return _save_png(image, _png_metadata(image))
-        return _save_png(to_image(image), {"pnginfo": _texts(image)})
+            return _save_png(image, {**_png_metadata(image), "pnginfo": _texts(carried)})
+        return _save_png(to_image(image), {"pnginfo": _texts(carried)})
     except ImageError:
         raise
     except _DECODE_ERRORS as exc:
@@ -297,7 +300,7 @@ def _save_png(image: Image.Image, metadata: dict[str, Any]) -> bytes:
 
 
 def _png_metadata(image: Image.Image) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"pnginfo": _texts(image)}
+    metadata: dict[str, Any] = {}
     with contextlib.suppress(*_DECODE_ERRORS):  # broken EXIF beside sound pixels
         exif = image.getexif()
         if exif:
@@ -308,10 +311,10 @@ def _png_metadata(image: Image.Image) -> dict[str, Any]:
     return metadata
 
 
-def _texts(image: Image.Image) -> PngImagePlugin.PngInfo:
-    """The texts that an image carries, as PNG chunks; a key that PNG cannot hold is passed over."""
+def _texts(carried: Mapping[Any, Any]) -> PngImagePlugin.PngInfo:
+    """The texts among what an image carries, as PNG chunks; a key that PNG cannot hold is passed over."""
     texts = PngImagePlugin.PngInfo()
-    found = dict(image.info)
+    found = dict(carried)
     xmp = found.get("xmp")
     if isinstance(xmp, bytes):
         found.setdefault(_XMP, xmp.decode(errors="replace"))

@@ -30,7 +30,6 @@ from reverie.errors import (
     ReverieError,
     StorageError,
 )
-from reverie.pixels import ImageLike
 from reverie.protocols import Staged
 
 __all__ = ["AT_ONCE", "Storing"]
@@ -78,7 +77,7 @@ class Storing(Reading):
         if self._lowered:
             self._lowered = False
             self._enforce_max_size()
-        adding = Adding(items, self._stage([item.image for item in items]))
+        adding = Adding(items, self._stage(items))
         self._arrivals.join(adding)
         try:
             self._store_arrivals(adding)
@@ -111,16 +110,16 @@ class Storing(Reading):
             if adding.promised and adding.done and adding.error is None:  # nobody waits for it
                 self._tell(adding)
 
-    def _stage(self, images: Sequence[ImageLike]) -> list[Staged]:
+    def _stage(self, items: Sequence[Item]) -> list[Staged]:
         """Check images and write them under temporary names, all or none."""
-        if len(images) == 1:
-            return [self._images.stage(images[0])]
+        if len(items) == 1:
+            return [self._images.stage(items[0].image, items[0].texts())]
         with ThreadPoolExecutor(os.cpu_count(), "reverie-stage") as pool:
-            waiting = [pool.submit(self._images.stage, image) for image in images]
+            waiting = [pool.submit(self._images.stage, item.image, item.texts()) for item in items]
         failures = {place: each.exception() for place, each in enumerate(waiting) if each.exception()}
         if not failures:
             return [each.result() for each in waiting]
-        sound = [place for place in range(len(images)) if place not in failures]
+        sound = [place for place in range(len(items)) if place not in failures]
         for place in sound:
             self._images.discard(waiting[place].result())
         broken = {place: exc for place, exc in failures.items() if isinstance(exc, ImageError)}
@@ -129,7 +128,7 @@ class Storing(Reading):
                 raise exc
         place, first = next(iter(broken.items()))
         raise ImageBatchError(
-            f"{len(broken)} of {len(images)} images cannot be used, the first at place {place}: {first}",
+            f"{len(broken)} of {len(items)} images cannot be used, the first at place {place}: {first}",
             broken,
             sound,
             None,

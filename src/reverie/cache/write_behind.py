@@ -105,7 +105,7 @@ class WriteBehind(Storing):
         promised = [adding for adding in group if adding.promised]
         for adding in promised:
             try:
-                adding.staged = self._stage([item.image for item in adding.items])
+                adding.staged = self._stage(adding.items)
             except ReverieError as exc:
                 adding.error = exc
         try:

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from reverie.cache.adding import NewEntry
+from reverie.cache.adding import NewEntry, described
 from reverie.cache.aesthetic_matcher import AestheticMatcher
 from reverie.cache.decoding import AT_ONCE, Part, decode_ahead, decode_threads
 from reverie.cache.manager import CacheManager
@@ -281,8 +281,9 @@ class Importing:
             self._bytes += sum(sizes)
 
     def _entry(self, picture: _Picture) -> NewEntry:
-        params = {**self._params, SOURCE: picture.file.path}
-        return NewEntry(picture.file, self._prompt, params, picture.vector)
+        prompt, params = described(file_bytes(picture.file))
+        params = {**params, **self._params, SOURCE: picture.file.path}
+        return NewEntry(picture.file, self._prompt or prompt, params, picture.vector)
 
 
 def _matcher(

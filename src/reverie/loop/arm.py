@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from reverie.diversity import hard_cuts, mean_pairwise, motifs, replay, vendi
 from reverie.errors import InputError
@@ -26,6 +26,7 @@ from reverie.loop.observed import Observed, Relived
 from reverie.loop.recording import JOURNAL, VECTORS, frame_name, imagined_name, read_vectors, seed_name
 from reverie.loop.spectator import Spectator
 from reverie.memory import ImageMemory
+from reverie.metadata import own_texts
 from reverie.pixels import Pixels, to_pixels
 from reverie.storage import replace_file, storage_error
 from reverie.vectors import Embedding, as_embedding
@@ -87,20 +88,19 @@ class Arm:
             raise storage_error(f"make {folder}", exc) from exc
         self.journal = Journal(folder / JOURNAL)
 
-    def save_frame(self, number: int, pixels: Pixels) -> str:
-        """Write the picture of a frame; gives its name."""
-        return self._save(frame_name(number), pixels)
+    def save_frame(self, number: int, pixels: Pixels, texts: Mapping[str, str] | None = None) -> str:
+        """Write the picture of a frame, with what it says of itself; gives its name."""
+        return self._save(frame_name(number), pixels, texts)
 
     def remember_seeds(self, memory: ImageMemory, seeds: Sequence[Pixels]) -> None:
         """Pin the seed pictures in memory, and keep them beside the frames; goes on where it was stopped."""
         names = self._remembered_seeds(memory)
         for number, pixels in enumerate(seeds):
-            cache_id = names.get(number)
+            cache_id, params = names.get(number), {"seed_picture": number}
             if cache_id is None:
-                params = {"seed_picture": number}
                 cache_id = memory.remember(pixels, generation_params=params, pinned=True).cache_id
             if cache_id is not None:
-                self._sources[cache_id] = self._save(seed_name(number), pixels)
+                self._sources[cache_id] = self._save(seed_name(number), pixels, own_texts("", params))
 
     @staticmethod
     def _remembered_seeds(memory: ImageMemory) -> dict[int, str]:
@@ -108,9 +108,11 @@ class Arm:
         numbers = {each.generation_params.get("seed_picture"): each.cache_id for each in entries}
         return {number: cache_id for number, cache_id in numbers.items() if isinstance(number, int)}
 
-    def _save(self, name: str, pixels: Pixels) -> str:
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
+    def _save(self, name: str, pixels: Pixels, texts: Mapping[str, str] | None = None) -> str:
+        buffer, info = io.BytesIO(), PngImagePlugin.PngInfo()
+        for key, text in (texts or {}).items():
+            info.add_itxt(key, text)
+        Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1, pnginfo=info)
         path = self.folder / name
         try:
             path.parent.mkdir(exist_ok=True)
@@ -121,10 +123,10 @@ class Arm:
 
     # ------------------------------------------------------------------ recording
 
-    def record(self, done: FrameDone, strength: float) -> None:
+    def record(self, done: FrameDone) -> None:
         """Write the frame, its vector and its line: whatever cuts it off, whole frames are counted only."""
         observed = done.observed
-        image = self.save_frame(done.frame, done.pixels)
+        image = self.save_frame(done.frame, done.pixels, self._texts(done))
         self._append(observed.embedding)
         injected = self._injected(done)
         target = observed.target
@@ -134,7 +136,7 @@ class Arm:
                 "seed": done.seed,
                 "image": image,
                 "prompt": done.prompt,
-                "strength": strength,
+                "strength": done.params["strength"],
                 "cache_id": observed.cache_id,
                 "stored": observed.stored,
                 "parents": list(observed.parents),
@@ -155,6 +157,12 @@ class Arm:
             }
         )
         self._count(observed.embedding, done.frame, injected is not None, observed.cache_id)
+
+    def _texts(self, done: FrameDone) -> dict[str, str]:
+        """What the picture of a frame says of how it was made."""
+        observed = done.observed
+        params = {**done.params, "policy": self.observer.policy_name, "depth": observed.depth}
+        return own_texts(done.prompt, params, dict(zip(observed.parents, observed.weights, strict=True)))
 
     def _append(self, embedding: Embedding) -> None:
         """One row after the rows of the frames before."""

@@ -423,7 +423,7 @@ class _Run:
         done = loop.step()
         if isinstance(self._generator, Resumable):  # before the line that makes the frame count
             write_arrays(self._settings.out / _STATE, self._generator.state())
-        arm.record(done, self._settings.strength)
+        arm.record(done)
         if on_frame is not None:
             on_frame(
                 ArmDone(

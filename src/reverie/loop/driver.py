@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -49,6 +49,7 @@ class FrameDone:
         frame: Its number, 1 for the first that was made.
         seed: The seed of its noise.
         prompt: What it was made with.
+        params: How it was made, as it is kept with it: ``frame``, ``strength``, ``seed``, ``generator``.
         pixels: What is shown, ``(h, w, 3)`` uint8 RGB.
         observed: What was seen in it and decided about it.
         injection: What is fed in next instead of it; None in most frames.
@@ -58,6 +59,7 @@ class FrameDone:
     frame: int
     seed: int
     prompt: str
+    params: Mapping[str, Any]
     pixels: Pixels
     observed: Observed
     injection: Injection | None
@@ -135,7 +137,7 @@ class DreamLoop:
         )
         self._input = pixels if injection is None else to_pixels(injection.image)
         self.frame = number
-        done = self._done((number, seed, prompt), pixels, injection, generate_ms)
+        done = self._done((number, seed, prompt, params), pixels, injection, generate_ms)
         if self._on_frame is not None:
             self._on_frame(done)
         return done
@@ -148,7 +150,11 @@ class DreamLoop:
         return {"latents": self._generator.latent_of(pixels)}
 
     def _done(
-        self, made: tuple[int, int, str], pixels: Pixels, injection: Injection | None, generate_ms: float
+        self,
+        made: tuple[int, int, str, Mapping[str, Any]],
+        pixels: Pixels,
+        injection: Injection | None,
+        generate_ms: float,
     ) -> FrameDone:
         observed = self._observer.last
         if observed is None:

@@ -181,10 +181,15 @@ class ImageStore(Protocol):
     def root(self) -> Path:
         """The folder that holds them."""
 
-    def stage(self, image: ImageLike) -> Staged:
+    def stage(self, image: ImageLike, texts: Mapping[str, str] = ...) -> Staged:
         """Check an image and write it under a temporary name.
 
         A path keeps its bytes and format; a PIL image or an array becomes PNG.
+
+        Args:
+            image: The image.
+            texts: What a PNG that is made here is to say of itself, by the name of the chunk; a file's bytes
+                stay as they are.
 
         Raises:
             ImageError: Missing, broken, empty or too large.

@@ -54,6 +54,18 @@ class ImageStoreSuite:
         assert staged.suffix == ".png"
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(store.read("two.png")))), pixels)
 
+    def test_a_png_that_is_made_here_says_how_it_was_made(self, store: ImageStore, source: Path) -> None:
+        """Texts stand in it, those that a PIL image carries go before; a file's bytes stay as they are."""
+        texts = {"parameters": "a rose\nSteps: 4", "own": "夜 {}"}
+        carrying = Image.fromarray(picture(2))
+        carrying.info["own"] = "its own"
+        staged = [store.stage(image, texts) for image in (picture(2), carrying, source)]
+        store.commit([(each, f"{number}.png") for number, each in enumerate(staged)])
+        found = [Image.open(io.BytesIO(store.read(f"{number}.png"))).info for number in range(2)]
+        assert {name: found[0].get(name) for name in texts} == texts
+        assert (found[1]["parameters"], found[1]["own"]) == (texts["parameters"], "its own")
+        assert store.read("2.png") == source.read_bytes()
+
     def test_what_was_taken_is_staged_later_as_it_was(self, store: ImageStore, source: Path) -> None:
         """Whatever becomes of the file or the pixels meanwhile; what is broken is refused at once."""
         pixels, data = picture(2), source.read_bytes()
