@@ -55,7 +55,7 @@ _BUILT_IN: dict[str, dict[str, _Part]] = {
     },
     "generators": {
         "diffusers": _Part(
-            "reverie.generators.diffusers:DiffusersGenerator",
+            "reverie.generators.diffusers:make",
             'install it with pip install "reverie[diffusers]". generator="patches" works now',
             variants=True,
         ),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,8 +24,8 @@ from reverie.errors import (
     ModelCorruptError,
     ModelNotFoundError,
 )
-from reverie.generators.diffusers import DiffusersGenerator, _digest
 from reverie.generators.diffusers_kinds import steps_for
+from reverie.generators.diffusers_pipeline import DiffusersGenerator, _digest
 from reverie.protocols import KeepsLatents, LatentSpace, Resumable
 from reverie.testing import GeneratorSuite
 
@@ -317,9 +319,26 @@ def test_a_frame_that_the_safety_checker_refuses(pipes, monkeypatch):
 
 def test_without_the_library_the_install_line_is_said(monkeypatch):
     """And what works without."""
-    monkeypatch.setitem(__import__("sys").modules, "reverie.generators.diffusers", None)
+    monkeypatch.setitem(sys.modules, "reverie.generators.diffusers", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "reverie\[diffusers\]"'):
         registry.load("generators", "diffusers:x/y")
+
+
+def test_an_option_that_it_has_not(pipes):
+    """Named, before a model is loaded."""
+    with pytest.raises(InputError, match=r"cannot be made like that: .*stepps"):
+        registry.create("generators", f"diffusers:{pipes['turbo']}", stepps=3)
+
+
+def test_its_name_alone_loads_nothing():
+    """`reverie parts` asks every part what it is; importing diffusers takes ten seconds."""
+    code = (
+        "import sys\nfrom reverie import registry\n"
+        "print(registry.load('generators', 'diffusers:x').__doc__)\n"
+        "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Img2img pipelines")
 
 
 def test_seeds_of_a_folder(pipes, tmp_path):

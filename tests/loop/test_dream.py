@@ -75,7 +75,7 @@ def run_json(folder):
 
 
 def frames_of(folder, arm):
-    """The bytes of an arm's frame files, by name."""
+    """The pixels of the frames of an arm, by name of the file."""
     return {path.name: to_pixels(path).tobytes() for path in sorted((folder / arm / "frames").iterdir())}
 
 
