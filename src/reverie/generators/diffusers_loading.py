@@ -13,13 +13,14 @@ from transformers.utils import logging as transformers_logging
 
 from reverie.errors import InputError, ModelCorruptError, ModelNotFoundError
 
-_BEFORE = transformers_logging.get_verbosity()
-transformers_logging.set_verbosity_error()  # it says of every processor that torchvision is not there
+_LOGGING: Any = transformers_logging
+_BEFORE = _LOGGING.get_verbosity()
+_LOGGING.set_verbosity_error()  # it says of every processor that torchvision is not there
 try:
     from diffusers import AutoPipelineForImage2Image
     from diffusers.utils import logging as diffusers_logging
 finally:
-    transformers_logging.set_verbosity(_BEFORE)
+    _LOGGING.set_verbosity(_BEFORE)
 
 __all__ = ["EXAMPLE", "Dtype", "dtype_name", "load_pipeline", "placed", "quiet"]
 

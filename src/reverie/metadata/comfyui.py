@@ -67,15 +67,15 @@ def _graph(texts: Texts) -> _Graph | None:
             candidates.append(rest)
     for text in candidates:
         found = json_object(text)
-        if found and any(isinstance(each, Mapping) and "class_type" in each for each in found.values()):
+        if found and any(isinstance(each, dict) and "class_type" in each for each in found.values()):
             return found
     return None
 
 
 def _inputs(graph: _Graph, node: str) -> Mapping[str, Any]:
     found = graph.get(node)
-    inputs = found.get("inputs") if isinstance(found, Mapping) else None
-    return inputs if isinstance(inputs, Mapping) else {}
+    inputs = found.get("inputs") if isinstance(found, dict) else None
+    return inputs if isinstance(inputs, dict) else {}
 
 
 def _link(value: Any) -> str | None:
@@ -115,7 +115,7 @@ def _sampler(graph: _Graph) -> str | None:
 
 def _class(graph: _Graph, node: str) -> str:
     found = graph.get(node)
-    return str(found.get("class_type", "")) if isinstance(found, Mapping) else ""
+    return str(found.get("class_type", "")) if isinstance(found, dict) else ""
 
 
 def _words(graph: _Graph, sampler: str, names: tuple[str, ...]) -> str:
@@ -128,7 +128,8 @@ def _words(graph: _Graph, sampler: str, names: tuple[str, ...]) -> str:
     for node in _upwards(graph, begin, _NO_WORDS):
         if _class(graph, node) == "ConditioningZeroOut":  # whatever stands above it does not count
             return ""
-        found = [value for name in _TEXTS if isinstance(value := _inputs(graph, node).get(name), str)]
+        given = _inputs(graph, node)
+        found = [value for name in _TEXTS if isinstance(value := given.get(name), str)]
         texts = [each.strip() for each in dict.fromkeys(found) if each.strip()]
         if texts:
             return "\n".join(texts)

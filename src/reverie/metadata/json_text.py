@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
+
 __all__ = ["json_object"]
 
 
@@ -13,7 +15,10 @@ def json_object(text: str) -> dict[str, Any] | None:
     if not text.lstrip().startswith("{"):
         return None
     try:
-        found = json.loads(text, parse_constant=lambda _: None)
-    except (ValueError, RecursionError):
-        return None
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:  # it may still be what Python and JavaScript write
+        try:
+            found = json.loads(text, parse_constant=lambda _: None)
+        except (ValueError, RecursionError):
+            return None
     return found if isinstance(found, dict) else None

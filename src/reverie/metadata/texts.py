@@ -37,8 +37,8 @@ def texts_of(data: bytes) -> dict[str, str]:
         data: All of its bytes.
     """
     if data[:8] == _PNG:
-        found = _png(data)
-        return found if found or b"eXIf" not in data else _exif(data)
+        found, exif = _png(data)
+        return found if found or not exif else _exif(data)
     if data[:2] == b"\xff\xd8" or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
         return _exif(data)
     return {}
@@ -47,14 +47,16 @@ def texts_of(data: bytes) -> dict[str, str]:
 # ---------------------------------------------------------------------------------- PNG
 
 
-def _png(data: bytes) -> dict[str, str]:
+def _png(data: bytes) -> tuple[dict[str, str], bool]:
+    """The texts of its chunks, and whether there is one with EXIF."""
     found: dict[str, str] = {}
-    start, left = 8, MOST_TEXT
+    start, left, exif = 8, MOST_TEXT, False
     while start + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, start)
         end = start + 8 + length
         if kind == b"IEND" or end > len(data):
             break
+        exif = exif or kind == b"eXIf"
         if kind in _TEXTS and length <= left:
             named = _chunk(kind, data[start + 8 : end], left)
             if named is not None:
@@ -62,7 +64,7 @@ def _png(data: bytes) -> dict[str, str]:
                 left -= len(text)
                 found.setdefault(name, text)
         start = end + 4
-    return found
+    return found, exif
 
 
 def _chunk(kind: bytes, content: bytes, most: int) -> tuple[str, str] | None:
