@@ -104,7 +104,7 @@ def as_tensor(pixels: NDArray[np.uint8], like: Tensor) -> Tensor:
 
 
 def numbers(values: Any) -> NDArray[np.float32]:
-    """An array or a tensor as float32 on the processor, of its shape."""
+    """A copy of an array or a tensor as float32 on the processor, of its shape."""
     if is_tensor(values):
         values = cast("Any", values.detach()).float().cpu().numpy()
-    return np.asarray(values, dtype=np.float32)
+    return np.array(values, dtype=np.float32)

@@ -296,3 +296,18 @@ def test_what_a_callback_raises_comes_out_and_the_frame_counts(memory):
     assert (injector.last.frame, len(memory)) == (2, 2)
     injector.observe(scene(2))
     assert injector.last.frame == 3
+
+
+def test_what_a_callback_raises_in_the_background_loses_no_frame(memory):
+    """It comes out at the next frame, which was handed over before."""
+
+    def stop(_injection, _observed):
+        raise RuntimeError("enough")
+
+    injector = Injector(memory, Script({1: oldest}), background=True, on_injection=stop)
+    injector.observe(scene(0), prompt="0")
+    with pytest.raises(RuntimeError, match="enough"):
+        injector.observe(scene(1), prompt="1")
+    injector.close()
+    assert prompts(memory) == ["0", "1"]
+    assert injector.last.frame == 2

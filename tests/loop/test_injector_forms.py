@@ -121,6 +121,21 @@ def test_latents_as_arrays(memory):
     assert injection.latents.shape == (3, *SIZE)
 
 
+def test_latents_in_the_background(memory):
+    """One frame late, in the form of those that came with their frame; the buffer may be used again."""
+    injector = Injector(memory, Slow({2: oldest}), latents=Space(), background=True)
+    answers = []
+    for number in range(4):
+        latent = latent_of(scene(number))
+        answers.append(injector.observe(scene(number), latents=latent))
+        latent.zero_()
+    injector.close()
+    assert [answer is not None for answer in answers] == [False, False, True, True]
+    way = slerp(Space().encode(scene(1)), Space().encode(scene(0)), 1 / 3)
+    assert np.array_equal(answers[2].image, Space().decode(way))
+    assert answers[2].latents.shape == (1, 3, *SIZE)
+
+
 def test_latents_need_a_space(memory):
     """Nobody could say what a memory's latents are."""
     with pytest.raises(InputError, match=r"Injector\(latents=generator\)"):
@@ -133,7 +148,7 @@ def test_a_latent_belongs_to_one_picture_in_memory_only():
     space = Space()
     known = KnownLatents(space)
     frame = scene(1)
-    known.give(frame, Space().encode(scene(2)))
+    known.give(frame, Space().encode(scene(2)), Space().encode(scene(2)))
     assert np.array_equal(known.encode(frame), Space().encode(scene(2)))
     assert np.array_equal(known.encode(frame.copy()), Space().encode(frame))
     assert space.encoded == 2

@@ -30,7 +30,7 @@ from reverie.loop.observing import Given, Observing
 from reverie.memory import ImageMemory
 from reverie.pixels import ImageFile, ImageLike, Pixels, file_bytes, to_pixels
 from reverie.protocols import Decision, InjectionPolicy, LatentSpace, PastInjection
-from reverie.tensors import is_tensor
+from reverie.tensors import is_tensor, numbers
 from reverie.vectors import Embedding, as_embedding
 
 __all__ = ["Injector"]
@@ -166,8 +166,6 @@ class Injector(Observing):
         late = self._background is not None
         picture = _own(frame) if late else frame
         pixels = to_pixels(picture)
-        if latents is not None and self._latents is not None:
-            self._latents.give(pixels, latents)
         given = Given(
             frame,
             pixels if is_tensor(frame) else picture,
@@ -176,13 +174,13 @@ class Injector(Observing):
             dict(generation_params) if late and generation_params is not None else generation_params,
             again,
             None if embedding is None else self._watch.own(embedding),
+            None if latents is None else (numbers(latents), latents),
         )
         if self._background is None:
             return self._tell(*self._taken_in(given))
         before = self._background.settled()
-        injection = None if before is None else self._tell(*before)
         self._background.put(given)
-        return injection
+        return None if before is None else self._tell(*before)
 
     def _check(self, again: Again | None, latents: Any) -> None:
         if latents is not None and self._latents is None:
@@ -308,7 +306,7 @@ class Injector(Observing):
         self._rng.bit_generator.state = _rng_from(state["rng"])
         self._unrelated = state["unrelated"]
         if latents is not None and self._latents is not None:
-            self._latents.give(shown, latents)
+            self._latents.give(shown, numbers(latents), latents)
         self._colour.restore(state.get("colour", {}))
         if self.memory.admission is not None:
             self.memory.admission.restore(state["admission"])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reverie.errors import InputError
 from reverie.pixels import Pixels
 from reverie.protocols import LatentSpace
-from reverie.tensors import is_tensor, numbers
+from reverie.tensors import is_tensor
 
 __all__ = ["KnownLatents"]
 
@@ -34,21 +34,20 @@ class KnownLatents:
         self._shape: tuple[int, ...] | None = None
         self._form: Any = None  # the latent that was given last: in that form they are given back
 
-    def give(self, pixels: Pixels, latent: Any) -> None:
-        """The latent that a frame was decoded from: an array or a tensor, with a batch of one or without.
+    def give(self, pixels: Pixels, latent: NDArray[np.float32], form: Any) -> None:
+        """The latent that a frame was decoded from, with a batch of one or without, and the form it came in.
 
         The first frame is encoded all the same, to see what shape the generator's latents have.
 
         Raises:
             InputError: It has another shape than those.
         """
-        given = numbers(latent)
         if self._shape is None:
             self._shape = self._space.encode(pixels).shape
-        if given.shape not in (self._shape, (1, *self._shape)) and (1, *given.shape) != self._shape:
-            raise InputError(f"the latents of a frame have shape {self._shape}, got {given.shape}")
-        self._form = latent
-        self._known.append((pixels, given.reshape(self._shape)))
+        if latent.shape not in (self._shape, (1, *self._shape)) and (1, *latent.shape) != self._shape:
+            raise InputError(f"the latents of a frame have shape {self._shape}, got {latent.shape}")
+        self._form = form
+        self._known.append((pixels, latent.reshape(self._shape)))
 
     def of(self, pixels: Pixels) -> Any:
         """The latent that this very array was decoded from or encoded to, in the form of what was given last.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reverie import registry
 from reverie.checks import check_seed
@@ -51,6 +52,7 @@ class Given:
         generation_params: How it was made.
         again: Makes it once more.
         embedding: Its vector, when it is there already.
+        latents: What it was decoded from, float32, and in the form in which it was handed in.
     """
 
     frame: ImageLike
@@ -60,6 +62,7 @@ class Given:
     generation_params: Mapping[str, Any] | None = None
     again: Again | None = None
     embedding: Embedding | None = None
+    latents: tuple[NDArray[np.float32], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,8 @@ class Observing:
     def take_in(self, given: Given) -> tuple[Observed, Injection | None]:
         """Observe a frame; raises as `Injector.observe` does, and has not counted it then."""
         watch, actuator = self._watch, self._actuator
+        if given.latents is not None and self._latents is not None:
+            self._latents.give(given.pixels, *given.latents)
         embedding = watch.encode(given.pixels, given.embedding)
         shown = self._show(given.pixels, embedding, given.again)
         source = self._sources[0]
