@@ -77,7 +77,7 @@ def test_a_pin_is_never_evicted(open_cache: Open, kind: str, policy: str) -> Non
     assert cache.size() == 0
 
 
-@pytest.mark.parametrize("limit", [{"max_size": 2}, {"max_size": None, "max_bytes": 700}])
+@pytest.mark.parametrize("limit", [{"max_size": 2}, {"max_size": None, "max_bytes": 900}])
 def test_a_cache_full_of_pins_refuses_and_stays_as_it_is(
     open_cache: Open, snapshot: Callable[[Path], Any], kind: str, limit: dict[str, Any]
 ) -> None:

@@ -67,12 +67,12 @@ class Gate:
         self.error: BaseException | None = None
         stage = LocalImages.stage
 
-        def slow(images: LocalImages, image: Any) -> Any:
+        def slow(images: LocalImages, image: Any, texts: Any) -> Any:
             self.reached.set()
             assert self.open.wait(60)
             if self.error is not None:
                 raise self.error
-            return stage(images, image)
+            return stage(images, image, texts)
 
         monkeypatch.setattr(LocalImages, "stage", slow)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from reverie.cache.settings import check_parents, check_text, check_vector
 from reverie.entry import CacheEntry, Record, encode_params
+from reverie.errors import ImageError, StorageError
 from reverie.metadata import own_texts, read_metadata
 from reverie.pixels import ImageFile, ImageLike, file_bytes
 from reverie.protocols import Staged
@@ -59,21 +61,26 @@ class Item:
     pinned: bool
 
     @classmethod
-    def of(cls, new: NewEntry) -> Item:
+    def of(cls, new: NewEntry, *, alone: bool = False) -> Item:
         """Check everything but the image; what is not given is read from its file, where that says it.
+
+        Args:
+            new: What was handed in.
+            alone: Whether the bytes of its file are worth keeping until it is staged; of many they are read
+                again.
 
         Raises:
             InputError: The prompt or the parents are not text.
             ParamsError: The parameters hold what JSON cannot.
             EmbeddingError: NaN, infinity, zero, or no vector.
-            ImageError: The file is missing or empty.
-            StorageError: It cannot be read.
         """
         image, prompt, params = new.image, check_text(new.prompt, "the prompt"), new.generation_params
         if (not prompt or params is None) and isinstance(image, (str, os.PathLike)):
-            image = _with_bytes(image)
-            found_prompt, found_params = described(image.data or b"")
-            prompt, params = prompt or found_prompt, found_params if params is None else params
+            with contextlib.suppress(ImageError, StorageError):  # staging it says so, by its place
+                data = file_bytes(image)
+                found_prompt, found_params = described(data)
+                prompt, params = prompt or found_prompt, found_params if params is None else params
+                image = _with_bytes(image, data) if alone else image
         return cls(
             datetime.now().isoformat(timespec="microseconds"),
             image,
@@ -111,11 +118,8 @@ class Item:
         )
 
 
-def _with_bytes(image: str | os.PathLike[str]) -> ImageFile:
-    if isinstance(image, ImageFile):
-        return image if image.data is not None else replace(image, data=file_bytes(image))
-    path = os.fspath(image)
-    return ImageFile(path, file_bytes(path))
+def _with_bytes(image: str | os.PathLike[str], data: bytes) -> ImageFile:
+    return replace(image, data=data) if isinstance(image, ImageFile) else ImageFile(os.fspath(image), data)
 
 
 def described(data: bytes) -> tuple[str, dict[str, Any]]:

@@ -219,7 +219,7 @@ class CacheManager(WriteBehind):
             After any of them the cache is as it was.
         """
         new = NewEntry(image_path, prompt, generation_params, embedding, encoder, parents, pinned)
-        return self._add_one(Item.of(new))
+        return self._add_one(Item.of(new, alone=True))
 
     def add_many(self, entries: Iterable[NewEntry]) -> list[str]:
         """Store several images in one commit, or none of them; when this returns, they are on the disk.
