@@ -2,8 +2,8 @@
 
 Run ``python benchmarks/scale.py [--quick] [--sizes 10000,100000] [--peers usearch]``; peers that are not
 installed are left out by name (``make bench`` installs them). The vectors lie in clusters, a hundred to each,
-cosine about .67 in a cluster; targets are like some of them. Every answer has five rows, and its share of the
-true five is the recall. Ours is `reverie.search` on a snapshot of rows, the ids of the five looked up.
+cosine about .67 in a cluster (``--data scattered``: in none); targets are like some of them. Every answer has
+five rows, and its share of the true five is the recall. Ours is `reverie.search` on a snapshot of rows, the ids of the five looked up.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ import numpy as np
 
 from measure import Bar, Row, header, interleave, show
 from reverie.cache.vector_table import VectorTable
+from reverie.search.approximate import ApproximateSearch
 from reverie.search.exact import ExactSearch
 from reverie.search.hnsw import HnswSearch
+from reverie.search.ivf import IvfSearch
 from reverie.vectors import VectorRows, Vectors, as_embedding, normalise
-from search_peers import GRAPHS, PEERS
+from search_peers import APPROXIMATE, PEERS
 
 DIMENSIONS = 512
 K = 5
@@ -32,14 +34,14 @@ BARS = {
     ("exact", 10_000): Bar(faster=4),
     ("exact", 100_000): Bar(faster=4),
     ("exact", 1_000_000): Bar(at_most=80e-3),
-    ("hnsw", 100_000): Bar(at_most=0.5e-3),
-    ("hnsw", 1_000_000): Bar(at_most=1.5e-3),
+    ("ivf", 100_000): Bar(at_most=0.5e-3),
+    ("ivf", 1_000_000): Bar(at_most=1.5e-3),
 }
-GRAPHS_FROM = 100_000  # vectors
+APPROXIMATE_FROM = 100_000  # vectors
 SLOW_PEERS_UP_TO = 100_000
 REMOVED_FROM = 100_000
 
-OURS = ("exact", "hnsw")
+OURS = ("exact", "ivf", "hnsw")
 
 Search: TypeAlias = Callable[[Any], list[int]]
 
@@ -57,6 +59,22 @@ def clustered(count: int) -> Vectors:
     return rows
 
 
+def scattered(count: int) -> Vectors:
+    """Unit vectors in no clusters, in some directions more than in others, as those of pictures are."""
+    rng = np.random.default_rng(0)
+    turned, _ = np.linalg.qr(rng.standard_normal((DIMENSIONS, DIMENSIONS)))
+    stretched = np.float32(turned / np.arange(1, DIMENSIONS + 1)[:, None] ** 0.7)
+    rows = np.empty((count, DIMENSIONS), dtype=np.float32)
+    for start in range(0, count, 10_000):
+        part = rows[start : start + 10_000]
+        part[:] = rng.standard_normal(part.shape, dtype=np.float32) @ stretched
+        part /= np.linalg.norm(part, axis=1)[:, None]
+    return rows
+
+
+DATA = {"clustered": clustered, "scattered": scattered}
+
+
 def targets(rows: Vectors, count: int = 100) -> Vectors:
     """Vectors like some of the rows."""
     rng = np.random.default_rng(1)
@@ -71,14 +89,14 @@ def exact(rows: Vectors) -> Search:
     return lambda target: [given.ids[place] for place in searcher.search(given, target, K).places.tolist()]
 
 
-def graph(rows: Vectors) -> Search:
-    """Ours, approximate, with all rows in the graph; its making is printed."""
-    searcher = HnswSearch(threads=2)
+def approximate(searcher: ApproximateSearch, rows: Vectors) -> Search:
+    """Ours, approximate, with all rows taken in; how long that took is printed."""
     given = VectorRows.of(range(len(rows)), rows)
     start = time.perf_counter()
     searcher.prepare(given)
     searcher.wait()
-    print(f"  hnsw: {len(rows):,} vectors taken in in {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    taken = f"{len(rows):,} vectors taken in in {time.perf_counter() - start:.0f} s"
+    print(f"  {searcher.name}: {taken}", file=sys.stderr)
     return lambda target: [given.ids[place] for place in searcher.search(given, target, K).places.tolist()]
 
 
@@ -94,17 +112,19 @@ def asking(search: Search, wanted: Vectors) -> Callable[[], object]:
     return lambda: search(next(turn))
 
 
-def compare(count: int, rounds: int, calls: int, only: list[str]) -> list[Row]:
-    """All searches in so many rows, interleaved; ``only`` names the peers, and is empty for all."""
-    rows = clustered(count)
+def compare(rows: Vectors, rounds: int, calls: int, only: list[str]) -> list[Row]:
+    """All searches in these rows, interleaved; ``only`` names the peers, and is empty for all."""
+    count = len(rows)
     wanted = targets(rows)
     searches: dict[str, Search] = {"exact": exact(rows)}
     peers = dict(PEERS)
-    if count >= GRAPHS_FROM:
-        searches["hnsw"] = graph(rows)
-        peers.update(GRAPHS)
+    if count >= APPROXIMATE_FROM:
+        searches["ivf"] = approximate(IvfSearch(), rows)
+        if not only or "hnsw" in only:
+            searches["hnsw"] = approximate(HnswSearch(threads=2), rows)
+        peers.update(APPROXIMATE)
     if count > SLOW_PEERS_UP_TO:
-        peers = {name: peers[name] for name in ("numpy", "faiss bf16", "usearch", "faiss hnsw")}
+        peers = {name: peers[name] for name in ("numpy", "faiss bf16", "usearch", "faiss hnsw", "faiss ivf")}
     peers = {name: make for name, make in peers.items() if not only or name in ("numpy", *only)}
     for name, make in peers.items():
         try:
@@ -154,16 +174,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time searches in many vectors.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a result")
     parser.add_argument("--sizes", default="75,1000,10000,100000", help="how many vectors, with commas")
+    parser.add_argument("--data", choices=DATA, default="clustered", help="in clusters, or not")
     parser.add_argument("--peers", default="", help="only these beside numpy, with commas")
     options = parser.parse_args()
     only = [name for name in options.peers.split(",") if name]
     print(header(Path.cwd()), end="\n\n")
     head = True
     for size in (int(text) for text in options.sizes.split(",")):
-        show(compare(size, 3 if options.quick else 10, 20 if size < 10**6 else 5, only), head=head)
+        rows = DATA[options.data](size)
+        show(compare(rows, 3 if options.quick else 10, 20 if size < 10**6 else 5, only), head=head)
         head = False
         if size == REMOVED_FROM:
-            show(removing(clustered(size)), head=False)
+            show(removing(rows), head=False)
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ class ImageMemory:
         seed: Makes random choices repeatable.
         admission: Which frames are stored, such as `reverie.admission.MaximumSimilarity`; None stores all.
         search: What finds memories: a registered name or a `Searcher`, which is then not closed here.
-            ``exact``: always the true answer; ``hnsw``: nearly always, fast among millions; ``auto``: exact
-            up to 100,000 memories, ``hnsw`` above where it is installed.
+            ``exact``: always the true answer; ``ivf`` and ``hnsw``: nearly always, fast among millions;
+            ``auto``: exact up to 100,000 memories, ``ivf`` above.
         **options: Further arguments of `CacheManager`: ``eviction``, ``index``, ``max_bytes``...
 
     Attributes:

@@ -33,7 +33,7 @@ class _Part:
 
 _CLIP = 'install it with pip install "reverie[clip]". encoder="descriptor" works now, without any download'
 
-_HNSW = 'install it with pip install "reverie[hnsw]". search="exact" works now, and is always true'
+_HNSW = 'install it with pip install "reverie[hnsw]". search="ivf" works now, and is as fast'
 
 
 def _model(name: str, kind: str = "ClipEncoder") -> _Part:
@@ -87,6 +87,7 @@ _BUILT_IN: dict[str, dict[str, _Part]] = {
         "auto": _Part("reverie.search.automatic:AutomaticSearch"),
         "exact": _Part("reverie.search.exact:ExactSearch"),
         "hnsw": _Part("reverie.search.hnsw:HnswSearch", _HNSW),
+        "ivf": _Part("reverie.search.ivf:IvfSearch"),
     },
 }
 

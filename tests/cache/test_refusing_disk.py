@@ -140,7 +140,7 @@ NO_LOCKS = """
     from reverie.errors import ReverieError
     from reverie.cache.vector_files import StoredSpace, VectorFiles
     from reverie.protocols import Mark
-    from reverie.search.graph_file import GraphFile
+    from reverie.search.index_file import IndexFile
     from reverie.testing.samples import picture
     from reverie.cache.sqlite_index import SqliteIndex
     SqliteIndex.__init__.__kwdefaults__["lock_timeout"] = 0.05  # where nobody says how long to wait
@@ -158,7 +158,7 @@ NO_LOCKS = """
         VectorFiles(folder / "vectors").save(Mark(1, 1), [space])
     except OSError as error:
         print("vectors:", error)
-    GraphFile(folder / "graphs", "e", 4, {}).write(lambda path: path.write_bytes(b"x"), 1)
+    IndexFile(folder / "graphs", "e", 4, {}, "ivf").write(lambda path: path.write_bytes(b"x"), 1)
     print("files:", sorted(path.name for path in folder.glob("*/*") if path.is_file()))
 """
 

@@ -376,16 +376,16 @@ def test_stats_measure_an_approximate_search(
 ) -> None:
     """What share of the true answer it finds stands beside it, and why it is in use."""
     from reverie.search.automatic import AutomaticSearch
-    from reverie.search.hnsw import HnswSearch
+    from reverie.search.ivf import IvfSearch
 
     monkeypatch.setattr("reverie.search.automatic._ABOVE", 1)
     made = AutomaticSearch.__init__
     monkeypatch.setattr(AutomaticSearch, "__init__", lambda self, **options: made(self, above=1, **options))
-    monkeypatch.setattr(HnswSearch, "prepare", lambda *_: True)
+    monkeypatch.setattr(IvfSearch, "prepare", lambda *_: True)
     (encoder,) = json.loads(reverie("cache", "stats", "--json").stdout)["encoders"]
-    assert (encoder["search"], encoder["recall"]) == ("hnsw", 1.0)
+    assert (encoder["search"], encoder["recall"]) == ("ivf", 1.0)
     assert encoder["search_reason"] == "2 vectors: more than 1"
-    assert "hnsw, finds 100.0% of the true five (2 vectors: more than 1)" in " ".join(
+    assert "ivf, finds 100.0% of the true five (2 vectors: more than 1)" in " ".join(
         reverie("cache", "stats").stdout.split()
     )
 

@@ -1,8 +1,7 @@
-"""Exact search up to a number of rows, approximate search above, where it is installed."""
+"""Exact search up to a number of rows, approximate search above."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -43,7 +42,7 @@ def test_few_rows_are_searched_exactly() -> None:
 
 
 def test_many_rows_are_searched_approximately_when_that_is_ready() -> None:
-    """Until then exactly: no search waits for a graph."""
+    """Until then exactly: no search waits for an index."""
     searcher = AutomaticSearch(above=2000)
     found = searcher.search(ROWS, ROWS.matrix[7], 5)
     assert found.places.tolist() == expected(ROWS, ROWS.matrix[7], 5, None, ROWS.alive).places.tolist()
@@ -51,7 +50,7 @@ def test_many_rows_are_searched_approximately_when_that_is_ready() -> None:
     assert "is being made ready" in searcher.reason
     searcher._approximate.wait()
     assert searcher.search(ROWS, ROWS.matrix[7], 1).places.tolist() == [7]
-    assert (searcher.in_use, searcher.reason) == ("hnsw", "3,000 vectors: more than 2,000")
+    assert (searcher.in_use, searcher.reason) == ("ivf", "3,000 vectors: more than 2,000")
     searcher.close()
 
 
@@ -59,24 +58,11 @@ def test_it_does_not_change_to_and_fro_at_the_limit() -> None:
     """Back only where a fifth is gone."""
     searcher = AutomaticSearch(above=2000)
     ready(searcher, ROWS)
-    for count, used in ((2001, "hnsw"), (1990, "hnsw"), (1601, "hnsw"), (1590, "exact"), (1990, "exact")):
+    for count, used in ((2001, "ivf"), (1990, "ivf"), (1601, "ivf"), (1590, "exact"), (1990, "exact")):
         alive = ROWS.alive.copy()
         alive[count:] = False
         searcher.search(replace(ROWS, alive=alive, count=count), ROWS.matrix[0], 1)
         assert searcher.in_use == used, count
-    searcher.close()
-
-
-def test_without_the_library_it_stays_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And says what to install."""
-    monkeypatch.setitem(sys.modules, "usearch.index", None)
-    for module in ("hnsw", "graph_library"):
-        monkeypatch.delitem(sys.modules, f"reverie.search.{module}", raising=False)
-    searcher = AutomaticSearch(above=2000)
-    found = searcher.search(ROWS, ROWS.matrix[7], 5)
-    assert found.places.tolist() == expected(ROWS, ROWS.matrix[7], 5, None, ROWS.alive).places.tolist()
-    assert searcher.in_use == "exact"
-    assert 'pip install "reverie[hnsw]"' in searcher.reason
     searcher.close()
 
 
@@ -88,16 +74,16 @@ def test_closing_ends_all_and_can_be_done_twice(tmp_path) -> None:
     searcher.close()
     searcher.close()
     assert not worker.is_alive()
-    assert list((tmp_path / "search").glob("*.usearch"))
+    assert list((tmp_path / "search").glob("*.ivf"))
     assert searcher.search(ROWS, ROWS.matrix[3], 1).places.tolist() == [3]
-    assert searcher.in_use == "hnsw"
+    assert searcher.in_use == "ivf"
     searcher.close()
 
 
 def test_a_memory_searches_so_by_itself(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its files stand beside the index; a searcher that was handed in is not closed."""
     monkeypatch.setattr("reverie.search.automatic._ABOVE", 30)
-    monkeypatch.setattr("reverie.search.hnsw._TAIL", 10)
+    monkeypatch.setattr("reverie.search.approximate._TAIL", 10)
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 256, (16, 16, 3), dtype=np.uint8) for _ in range(40)]
     with ImageMemory(tmp_path / "cache", max_size=None, search=AutomaticSearch(above=30)) as memory:

@@ -1,4 +1,4 @@
-"""Exact search while it is fast enough, approximate search beyond, where it is installed."""
+"""Exact search while it is fast enough, approximate search beyond."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie import registry
-from reverie.errors import MissingDependencyError
 from reverie.protocols import Found, PreparingSearcher, Searcher
 from reverie.vectors import VectorRows
 
@@ -29,7 +28,7 @@ class AutomaticSearch:
         above: Most living rows that are searched exactly.
 
     Attributes:
-        in_use: The name of the search that answered last, ``exact`` or ``hnsw``.
+        in_use: The name of the search that answered last, ``exact`` or ``ivf``.
         reason: Why that one, in a sentence.
     """
 
@@ -42,7 +41,6 @@ class AutomaticSearch:
         self._lock = threading.Lock()
         self._exact: Searcher | None = None
         self._approximate: PreparingSearcher | None = None
-        self._missing = ""
         self._many = False
         self.in_use = "exact"
         self.reason = "nothing was searched yet"
@@ -74,8 +72,6 @@ class AutomaticSearch:
             approximate = self._prepared() if self._many else None
             if approximate is None:
                 self.reason = f"{count}: approximate search begins above {self._above:,}"
-                if self._many:
-                    self.reason = f"{count}, but {self._missing}"
             elif approximate.prepare(rows):
                 self.in_use, self._exact = approximate.name, None
                 self.reason = f"{count}: more than {self._above:,}"
@@ -87,11 +83,8 @@ class AutomaticSearch:
             self.in_use = self._exact.name
             return self._exact
 
-    def _prepared(self) -> PreparingSearcher | None:
-        """The approximate search, if it is installed."""
-        if self._approximate is None and not self._missing:
-            try:
-                self._approximate = registry.create("searchers", "hnsw", folder=self._folder)
-            except MissingDependencyError as exc:
-                self._missing = str(exc)
+    def _prepared(self) -> PreparingSearcher:
+        """The approximate search."""
+        if self._approximate is None:
+            self._approximate = registry.create("searchers", "ivf", folder=self._folder)
         return self._approximate

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from reverie.vectors import Rows, VectorRows, Vectors
 
-__all__ = ["Codes", "Mirror", "Subspace", "Target"]
+__all__ = ["Codes", "Mirror", "Packed", "Subspace", "Target", "coded", "dots", "inverse_lengths"]
 
 Codes: TypeAlias = NDArray[np.int8]
 _Floats: TypeAlias = NDArray[np.float32]
@@ -46,6 +46,42 @@ class Target(NamedTuple):
     code: Codes
     scale: np.float32
     bound: float
+
+
+class Packed:
+    """Rows of codes, laid out so that several others are multiplied with all of them at once.
+
+    Args:
+        codes: ``(n, d)``.
+    """
+
+    def __init__(self, codes: Codes) -> None:
+        self._pack = numkong.dots_pack(codes) if len(codes) else None
+
+    def products(self, codes: Codes) -> _Floats:
+        """``(m, n)``: those of codes ``(m, d)`` with all of them."""
+        if self._pack is None:
+            return np.empty((len(codes), 0), dtype=np.float32)
+        return np.asarray(numkong.dots_packed(codes, self._pack)).astype(np.float32)
+
+
+def dots(codes: Codes, others: Codes, out: _Floats) -> None:
+    """Put the products of codes ``(m, d)`` and ``(n, d)`` into ``(m, n)``; both hold at least one row."""
+    numkong.cdist(codes, others, metric="dot", out=out, out_dtype="float32")
+
+
+def inverse_lengths(codes: Codes) -> _Floats:
+    """``(n,)``: one over the length of each of the codes ``(n, d)``."""
+    floats = codes.astype(np.float32)
+    lengths: _Floats = np.sqrt(np.vecdot(floats, floats))
+    return np.float32(1) / np.maximum(lengths, np.float32(1))
+
+
+def coded(matrix: Vectors) -> Codes:
+    """Rows as whole numbers from -127 to 127; their lengths do not matter to a cosine."""
+    scales = np.float32(127) / np.maximum(np.abs(matrix).max(axis=1, keepdims=True), np.float32(1e-30))
+    codes: Codes = np.rint(matrix * scales).astype(np.int8)
+    return codes
 
 
 class Subspace:
@@ -194,9 +230,7 @@ class Mirror:
             start = stop
         if start < part.stop:
             codes = self._codes[start - self._first : part.stop - self._first]
-            numkong.cdist(
-                target.code, codes, metric="dot", out=near[None, start : part.stop], out_dtype="float32"
-            )
+            dots(target.code, codes, near[None, start : part.stop])
             near[start : part.stop] *= target.scale
         near[part] *= self._scales[part]
 

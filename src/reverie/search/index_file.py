@@ -1,6 +1,6 @@
-"""The file of a search graph, with a header beside it: never trusted further than its hash.
+"""The file of an approximate search, with a header beside it: never trusted further than its hash.
 
-A graph is made of vectors that are kept elsewhere, so its file may always be missing. What does not agree
+It is made of vectors that are kept elsewhere, so its file may always be missing. What does not agree
 with its header to the last byte, or was made otherwise than now, counts as missing. A crash between the two
 writes leaves a header that does not agree.
 """
@@ -18,28 +18,34 @@ import orjson
 from reverie.locks import file_lock, held
 from reverie.storage import PARTIAL_PREFIX, content_hash, file_hash, partial_name, replace_file
 
-__all__ = ["GraphFile"]
+__all__ = ["IndexFile"]
+
+_ENDINGS = {"hnsw": "usearch"}
 
 
-class GraphFile:
-    """A graph's file and its header, ``<encoder>-<dimensions>.usearch`` and ``.json``.
+class IndexFile:
+    """A search's file and its header, ``<encoder>-<dimensions>.usearch`` (or other) and ``.json``.
 
     Args:
         folder: Where it is; made when it is first written.
         encoder: Whose vectors; None when it is not known.
         dimensions: Numbers of a vector.
-        made: How the graph is made; one that was made otherwise is not read.
+        made: How it is made; one that was made otherwise is not read.
+        search: Name of the search.
     """
 
-    def __init__(self, folder: Path, encoder: str | None, dimensions: int, made: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, encoder: str | None, dimensions: int, made: Mapping[str, Any], search: str
+    ) -> None:
         name = "unknown" if encoder is None else re.sub(r"[^A-Za-z0-9.]+", "-", encoder)
         name = f"{name[:80]}-{content_hash(str(encoder).encode())[:8]}-{dimensions}"
-        self.path = folder / f"{name}.usearch"
-        self._header = folder / f"{name}.json"
+        ending = _ENDINGS.get(search, search)
+        self.path = folder / f"{name}.{ending}"
+        self._header = folder / (f"{name}.json" if search == "hnsw" else f"{name}.{ending}.json")
         self._made = {"encoder": encoder, "dimensions": dimensions, **made}
 
     def intact(self) -> bool:
-        """Whether there is a graph that can be used; reads the whole file."""
+        """Whether there is one that can be used; reads the whole file."""
         try:
             header = orjson.loads(self._header.read_bytes())
             return bool(header == self._describe(self.path, header["count"]))
@@ -47,7 +53,7 @@ class GraphFile:
             return False
 
     def write(self, save: Callable[[Path], object], count: int) -> None:
-        """Let ``save`` write a graph of so many vectors, and put it in the place of the one there.
+        """Let ``save`` write one of so many vectors, and put it in the place of the one there.
 
         Nothing happens while another process writes one, or when the disk refuses.
         """
