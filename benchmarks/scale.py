@@ -3,7 +3,8 @@
 Run ``python benchmarks/scale.py [--quick] [--sizes 10000,100000] [--peers usearch]``; peers that are not
 installed are left out by name (``make bench`` installs them). The vectors lie in clusters, a hundred to each,
 cosine about .67 in a cluster (``--data scattered``: in none); targets are like some of them. Every answer has
-five rows, and its share of the true five is the recall. Ours is `reverie.search` on a snapshot of rows, the ids of the five looked up.
+five rows, and its share of the true five is the recall. Ours is `reverie.search` on a snapshot of rows, the
+ids of the five looked up.
 """
 
 from __future__ import annotations

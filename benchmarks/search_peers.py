@@ -157,10 +157,10 @@ PEERS: dict[str, Make] = {
 }
 """Those that compare everything, by name; one that is not installed raises ImportError."""
 
-GRAPHS: dict[str, Make] = {
+APPROXIMATE: dict[str, Make] = {
     "faiss hnsw": faiss_hnsw,
     "faiss ivf": faiss_ivf,
     "usearch": usearch_f16,
     "chromadb": chroma,
 }
-"""Those that search a graph."""
+"""Those that compare some, in a graph or in lists."""

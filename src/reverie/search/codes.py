@@ -73,8 +73,9 @@ def dots(codes: Codes, others: Codes, out: _Floats) -> None:
 def inverse_lengths(codes: Codes) -> _Floats:
     """``(n,)``: one over the length of each of the codes ``(n, d)``."""
     floats = codes.astype(np.float32)
-    lengths: _Floats = np.sqrt(np.vecdot(floats, floats))
-    return np.float32(1) / np.maximum(lengths, np.float32(1))
+    lengths = np.sqrt(np.vecdot(floats, floats))
+    inverse: _Floats = np.float32(1) / np.maximum(lengths, np.float32(1))
+    return inverse
 
 
 def coded(matrix: Vectors) -> Codes:
