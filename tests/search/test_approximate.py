@@ -163,6 +163,43 @@ def test_the_index_grows_when_the_tail_is_long(kind, matrix) -> None:
     assert recall(searcher, rows) >= 0.99
 
 
+def test_an_index_answers_while_a_few_wait(kind, matrix) -> None:
+    """One row in sixty-four may wait: that is no reason to compare all of them."""
+    rows = rows_of(matrix)
+    for missing, answers in ((46, True), (47, False)):
+        searcher = ready(kind, first(rows, SIZE - missing), tail=10)
+        waiting = SIZE - searcher._known.end
+        assert (waiting, searcher.prepare(rows)) == (missing, answers)
+        searcher.close()
+
+
+def test_a_stop_while_an_index_is_made_anew_keeps_the_whole_one(kind, matrix, tmp_path) -> None:
+    """In memory and in the folder: a part of the new one would be worse."""
+    rows = rows_of(matrix)
+    searcher = ready(kind, rows, tmp_path)
+    file = saved(tmp_path)[0]
+    before, index, known = file.read_bytes(), searcher._known.index, searcher._known
+    made = searcher.new
+
+    def stopping(dimensions: int):
+        fresh = made(dimensions)
+        take = fresh.take
+
+        def once(*given: object) -> None:
+            take(*given)
+            searcher._stopping = True
+
+        fresh.take = once
+        return fresh
+
+    searcher.new = stopping
+    searcher._build(known, rows)
+    assert searcher._stopping
+    searcher.close()
+    assert searcher._known.index is index
+    assert file.read_bytes() == before
+
+
 def test_a_removal_costs_the_index_nothing(kind, matrix) -> None:
     """A row that is gone is not found, and its node stays until most nodes are of no use."""
     rows = rows_of(matrix)

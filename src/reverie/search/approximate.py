@@ -39,6 +39,7 @@ Keys: TypeAlias = _Keys
 
 _TAIL = 512  # rows that are compared in some 30 microseconds
 _AT_ONCE = 1024  # rows between two looks at whether to stop
+_FEW_WAIT = 64  # a part in so many outside the index is compared faster than all rows are scanned
 _WORTH_SAVING = 4  # saved again when a part in so many is new
 _LOOKED_AT_FIRST = 2**17  # rows that an index may look at before it takes in any
 _LOOKED_AT = 16  # nodes of a file that are compared with their rows before it is used
@@ -167,19 +168,20 @@ class ApproximateSearch(ABC):
         return Found(places[order], scores[order])
 
     def prepare(self, rows: VectorRows) -> bool:
-        """Begin to take rows into the graph; True when it answers for all of them but the tail."""
+        """Begin to take rows into the index; True when it answers for all of them but a few."""
         if rows.count <= self._tail:
             return True
         known = self._follow(rows)
-        return known.index is not None and len(rows) - known.end <= self._tail
+        few = max(self._tail, len(rows) // _FEW_WAIT)
+        return known.index is not None and len(rows) - known.end <= few
 
     def wait(self) -> None:
-        """Wait until the thread that makes the graph has nothing more to do."""
+        """Wait until the thread that makes the index has nothing more to do."""
         if self._worker is not None:
             self._worker.join()
 
     def close(self) -> None:
-        """Stop the thread and save the graph; a later search goes on from there."""
+        """Stop the thread and save the index; a later search goes on from there."""
         if self._pid != os.getpid():
             return
         self._stopping = True
@@ -192,7 +194,7 @@ class ApproximateSearch(ABC):
     # -------------------------------------------------------------------- following the rows
 
     def _follow(self, rows: VectorRows) -> _Known:
-        """What the graph knows of these rows; wakes the thread where there is work for it."""
+        """What the index knows of these rows; wakes the thread where there is work for it."""
         if self._pid != os.getpid():  # the parent's threads may have held any of its locks
             self._begin()
         with self._lock:
@@ -204,12 +206,12 @@ class ApproximateSearch(ABC):
             self._known, self._latest = known, _later(rows, self._latest)
             if not self._working and not self._stopping and self._job(known, self._latest) is not None:
                 self._working = True
-                self._worker = threading.Thread(target=self._work, name="reverie-graph", daemon=True)
+                self._worker = threading.Thread(target=self._work, name="reverie-index", daemon=True)
                 self._worker.start()
             return known
 
     def _open(self, rows: VectorRows) -> _Known:
-        """The graph that the folder has of these rows, or none."""
+        """The index that the folder has of these rows, or none."""
         space = rows.encoder, rows.matrix.shape[1]
         file = None if self._folder is None else IndexFile(self._folder, *space, self.made, self.name)
         none = _Known(space, file).placed(rows)
@@ -247,7 +249,7 @@ class ApproximateSearch(ABC):
         return self._save if known.unsaved > max(self._tail, known.saved // _WORTH_SAVING) else None
 
     def _build(self, known: _Known, rows: VectorRows) -> None:
-        """Make a whole graph of what is there, aside; where it is stopped, of a part."""
+        """Make a whole index of what is there, aside; where it is stopped, of a part if there is none yet."""
         places = np.flatnonzero(rows.alive)
         keys, first = np.unique(_keys(rows.numbers)[places], return_index=True)
         places = places[first]
@@ -259,7 +261,7 @@ class ApproximateSearch(ABC):
             part = slice(done, done + _AT_ONCE)
             index.take(keys[part], coded(rows.matrix[places[part]]))
             done += len(keys[part])
-        if done:
+        if done == len(places) or (done and known.index is None):
             index.settle()
             built = replace(known, index=index, mapped=False, keys=keys[:done], saved=0).placed(rows)
             self._publish(known, built.written())  # nobody searches in it yet: saving lets no search in
@@ -282,7 +284,7 @@ class ApproximateSearch(ABC):
         self._publish(known, known.written())
 
     def _publish(self, before: _Known, after: _Known) -> None:
-        """Let searches use what was made of ``before``, unless they are about another graph by now."""
+        """Let searches use what was made of ``before``, unless they are about another index by now."""
         with self._lock:
             now, rows = self._known, self._latest
             if now is None or rows is None or now.index is not before.index or now.space != after.space:
@@ -292,13 +294,13 @@ class ApproximateSearch(ABC):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Known:
-    """A graph, and which row each of its nodes is; never changes, but nodes of the tail may be in the graph.
+    """An index, and which row each of its nodes is; never changes, but rows of the tail may be in the index.
 
     Attributes:
         space: Encoder and dimensions of the vectors.
         file: Where it is kept, if anywhere.
-        index: The graph; None while there is none.
-        mapped: Whether the graph is the file itself, which takes nothing in.
+        index: The one that is asked; None while there is none.
+        mapped: Whether the index is the file itself, which takes nothing in.
         keys: ``(m,)`` of the nodes, ascending.
         places: ``(m,)`` the row of each; -1 for none.
         origin: Whose places these are.
@@ -325,7 +327,7 @@ class _Known:
     def near(self, rows: VectorRows, target: _Floats, k: int, keep: _Mask | None) -> _Places | None:
         """Nodes of which the best are part of the answer, in the order of the rows.
 
-        None where comparing all is faster, where the graph does not give enough of those that may be found,
+        None where comparing all is faster, where the index does not give enough of those that may be found,
         and for an older snapshot, in which rows are alive that are neither nodes nor in the tail.
         """
         count = len(rows) if keep is None else np.count_nonzero(keep)
@@ -350,7 +352,7 @@ class _Known:
         return None
 
     def placed(self, rows: VectorRows) -> _Known:
-        """The same graph, its nodes found anew among rows of another origin."""
+        """The same index, its nodes found anew among rows of another origin."""
         keys = _keys(rows.numbers)
         at, there = _where(self.keys, keys)
         places = np.full(len(self.keys), -1, dtype=np.intp)
