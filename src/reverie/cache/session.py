@@ -233,7 +233,8 @@ class Session:
                 self._mirror.follow(write)
                 self._evictions.keep()
                 self._mirror.keep_vectors()
-                self._deleted = [name for name in self._deleted if name not in deleted]
+                forgotten = set(deleted)
+                self._deleted = [name for name in self._deleted if name not in forgotten]
 
 
 _SESSIONS: weakref.WeakSet[Session] = weakref.WeakSet()

@@ -25,7 +25,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from reverie.cache.sqlite_catalogue import SqliteCatalogue, batches
+from reverie.cache.sqlite_catalogue import SqliteCatalogue, at_once, batches
 from reverie.cache.sqlite_opener import SqliteOpener, transaction
 from reverie.cache.sqlite_schema import (
     BRIEF,
@@ -169,8 +169,8 @@ class SqliteIndex:
 
     def _between(self, database: sqlite3.Connection, before: int, last: int) -> Changes:
         """The changes behind one, up to another."""
-        query = "SELECT DISTINCT cache_id FROM changes WHERE change > ? AND change <= ?"
-        changed = [row[0] for row in database.execute(query, (before, last))]
+        rows = at_once(database, "cache_id", "changes WHERE change > ? AND change <= ?", (before, last))
+        changed = list(dict.fromkeys(cache_id for (cache_id,) in rows))
         briefs = sorted(SqliteCatalogue(database).find(changed))
         present = {brief.cache_id for brief in briefs}
         return Changes(False, briefs, [cache_id for cache_id in changed if cache_id not in present])
@@ -257,7 +257,7 @@ class SqliteIndex:
 
     def vectors(self, cache_ids: Sequence[str] | None = None) -> Iterator[tuple[Brief, Embedding]]:
         """Each entry that has a vector with it, by number: of these ids, or of all."""
-        query = f"SELECT {BRIEF}, encoder, data FROM vectors AS v JOIN entries AS e ON e.number = v.number"  # noqa: S608 - fixed texts
+        query = f"SELECT {BRIEF}, encoder, data FROM vectors AS v JOIN entries AS e ON e.number = v.number"
         with self._errors.mapped("read"):
             if cache_ids is None:
                 rows: Iterable[tuple[Any, ...]] = self._connection().execute(f"{query} ORDER BY v.number")

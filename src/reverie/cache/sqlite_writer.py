@@ -6,8 +6,10 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import orjson
+
 from reverie.cache.reembedding import without_vector_keys
-from reverie.cache.sqlite_catalogue import SqliteCatalogue
+from reverie.cache.sqlite_catalogue import SqliteCatalogue, batches
 from reverie.cache.sqlite_schema import row_of
 from reverie.entry import Record
 from reverie.half import VectorType
@@ -115,18 +117,21 @@ class SqliteWriter(SqliteCatalogue):
         """Take records out; their files become trash."""
         if not cache_ids:
             return
-        for cache_id in cache_ids:
-            number, name = self._database.execute(
-                "SELECT number, image_name FROM entries WHERE cache_id = ?", (cache_id,)
-            ).fetchone()
-            self._database.execute("DELETE FROM vectors WHERE number = ?", (number,))
-            self._database.execute("DELETE FROM entries WHERE number = ?", (number,))
+        for marks, part in batches(cache_ids):
             self._database.execute(
-                "INSERT OR IGNORE INTO trash SELECT ? WHERE NOT EXISTS "
-                "(SELECT 1 FROM entries WHERE image_name = ?)",
-                (name, name),
+                f"INSERT OR IGNORE INTO trash SELECT image_name FROM entries WHERE cache_id IN ({marks})",
+                part,
             )
-            self._changed.append(cache_id)
+            self._database.execute(
+                "DELETE FROM vectors WHERE number IN "
+                f"(SELECT number FROM entries WHERE cache_id IN ({marks}))",
+                part,
+            )
+            self._database.execute(f"DELETE FROM entries WHERE cache_id IN ({marks})", part)
+        self._database.execute(
+            "DELETE FROM trash WHERE EXISTS (SELECT 1 FROM entries AS e WHERE image_name = trash.image_name)"
+        )
+        self._changed.extend(cache_ids)
         self._forget_spaces()
 
     def pin(self, cache_id: str, pinned: bool) -> None:
@@ -136,13 +141,19 @@ class SqliteWriter(SqliteCatalogue):
 
     def use(self, uses: Mapping[str, int]) -> None:
         """Set last uses where they are later than what is there."""
-        for cache_id, used_ns in uses.items():
-            cursor = self._database.execute(
-                "UPDATE entries SET used_ns = ? WHERE cache_id = ? AND used_ns < ?",
-                (used_ns, cache_id, used_ns),
-            )
-            if cursor.rowcount:
-                self._changed.append(cache_id)
+        for _, part in batches(list(uses)):
+            given = f"WITH given (cache_id, used_ns) AS (VALUES {','.join(['(?, ?)'] * len(part))})"
+            values = [value for cache_id in part for value in (cache_id, uses[cache_id])]
+            later = "e.cache_id = given.cache_id AND e.used_ns < given.used_ns"
+            found = self._database.execute(
+                f"{given} SELECT json_group_array(e.cache_id) FROM given JOIN entries AS e ON {later}", values
+            ).fetchone()
+            if found != ("[]",):
+                self._database.execute(
+                    f"{given} UPDATE entries AS e SET used_ns = given.used_ns FROM given WHERE {later}",
+                    values,
+                )
+                self._changed.extend(orjson.loads(found[0]))
 
     def trash(self) -> Sequence[str]:
         """Image names whose files may still be there."""
@@ -150,9 +161,8 @@ class SqliteWriter(SqliteCatalogue):
 
     def forget_trash(self, image_names: Sequence[str]) -> None:
         """Those files are deleted."""
-        self._database.executemany(
-            "DELETE FROM trash WHERE image_name = ?", [(name,) for name in image_names]
-        )
+        for marks, part in batches(image_names):
+            self._database.execute(f"DELETE FROM trash WHERE image_name IN ({marks})", part)
 
     @property
     def changes(self) -> int:
@@ -165,8 +175,9 @@ class SqliteWriter(SqliteCatalogue):
         if self._number is not None:
             database.execute("UPDATE meta SET value = ? WHERE key = 'next_number'", (self._number,))
         last = -1
-        for cache_id in self._changed:
-            last = database.execute("INSERT INTO changes (cache_id) VALUES (?)", (cache_id,)).lastrowid or -1
+        for _, part in batches(self._changed):
+            rows = ",".join(["(?)"] * len(part))
+            last = database.execute(f"INSERT INTO changes (cache_id) VALUES {rows}", part).lastrowid or -1
         if last > 0 and last % 1000 < len(self._changed):
             database.execute("DELETE FROM changes WHERE change <= ?", (last - _KEPT_CHANGES,))
         return last

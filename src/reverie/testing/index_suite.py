@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +331,37 @@ class IndexSuite(CatalogueSuite):
         with index_write(index) as writer:
             writer.pin("cache_00001", False)
         assert_same(index.read(["cache_00001"]), [record(1)])
+
+    def test_many_are_changed_in_one_write(self, index: IndexBackend, other: IndexBackend) -> None:
+        """More than one statement takes: each is used, removed or seen once, whatever its id looks like."""
+        odd = [replace(record(1301), cache_id='"quoted", it\'s'), replace(record(1302), cache_id="zero\0é")]
+        put(index, *(record(number) for number in range(1, 1301)), *odd)
+        other.poll()
+        later = record(2000).used_ns
+        ids = [f"cache_{number:05d}" for number in range(1, 1301)] + [each.cache_id for each in odd]
+        with index_write(index) as writer:
+            writer.use(dict.fromkeys([*ids[:1200], *ids[-2:], "never"], later))
+        changes = other.poll()
+        for reader in (index, other):
+            found = reader.find(ids)
+            assert [brief.cache_id for brief in found] == ids
+            late = [brief.cache_id for brief in found if brief.used_ns == later]
+            assert late == [*ids[:1200], *ids[-2:]]
+            assert [brief.cache_id for brief in reader.ordered("used")][:100] == ids[1200:1300]
+        assert changes is not None
+        assert changes.complete or {brief.cache_id for brief in changes.briefs} == {*late}
+        take_out(index, *ids[100:])
+        changes = other.poll()
+        assert changes is not None
+        assert changes.complete or sorted(changes.removed) == sorted(ids[100:])
+        for reader in (index, other):
+            assert [brief.cache_id for brief in reader.briefs()] == ids[:100]
+            by_time = sorted(reader.briefs(), key=lambda brief: (brief.timestamp, brief.number))
+            assert [brief.cache_id for brief in reader.ordered("time")] == [each.cache_id for each in by_time]
+        with index_write(index) as writer:
+            assert len(writer.trash()) == 1202
+            writer.forget_trash([record(number).image_name for number in range(101, 1301)])
+            assert sorted(writer.trash()) == sorted(each.image_name for each in odd)
 
     # -- following others
 
