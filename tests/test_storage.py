@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -139,6 +140,19 @@ def test_content_hash_is_xxh3_of_128_bits():
     """The published test value of XXH3-128 for no bytes; one changed bit changes it."""
     assert storage.content_hash(b"") == "99aa06d3014798d86001c324468d497f"
     assert storage.content_hash(b"\x00" * 400) != storage.content_hash(b"\x00" * 399 + b"\x01")
+
+
+@pytest.mark.parametrize("told", [0, 3, 8, 2**20 + 5], ids=["nothing", "less", "all", "more"])
+def test_a_file_is_read_whole_whatever_size_it_is_said_to_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: int
+) -> None:
+    """One that grows or shrinks meanwhile, and those of which the system knows no size."""
+    file = tmp_path / "file"
+    file.write_bytes(b"12345678")
+    monkeypatch.setattr(os, "fstat", lambda _handle: SimpleNamespace(st_size=told))
+    assert storage.read_file(str(file)) == b"12345678"
+    file.write_bytes(b"")
+    assert storage.read_file(str(file)) == b""
 
 
 def test_what_cannot_be_looked_for_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,6 +236,21 @@ def test_embeddings_are_read_only() -> None:
             one[0] = 1
 
 
+def test_a_checked_vector_is_not_checked_again() -> None:
+    """It is handed on as it is; what was made of it, or could be changed, is not trusted."""
+    vector = as_embedding([3, 4], encoder="clip")
+    assert as_embedding(vector) is as_embedding(vector, encoder="clip", dimensions=2) is vector
+    half = vector[:1]
+    assert as_embedding(half).tolist() == [1.0]
+    assert half.tolist() == pytest.approx([0.6])
+    writable = vector.copy()
+    writable *= 3
+    assert as_embedding(writable).tolist() == vector.tolist()
+    with pytest.raises(ValueError, match="cannot set WRITEABLE"):
+        vector.flags.writeable = True
+    assert as_embedding(as_embedding([3, 4]), encoder="clip").encoder == "clip"
+
+
 def test_deepcopy_shares_what_is_read_only_and_copies_what_is_not() -> None:
     """A writable copy stays independent of its deep copy."""
     vector = as_embedding([3, 4], encoder="clip")

@@ -39,6 +39,7 @@ SPEC_KEYS = ("cache_id", "image_path", "prompt", "generation_params", "embedding
 _OWN_KEYS = ("encoder", "pinned", "last_used", "content_hash", "byte_size", "parents")
 _INT64_MAX = 2**63 - 1
 _PARAMS_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
+_PLAIN = (int, str, bool, type(None))
 _EMBEDDING_AS_READ = "embedding"  # in Record.extra: an embedding that a float32 vector cannot hold exactly
 
 
@@ -201,6 +202,8 @@ def _culprit(params: Mapping[str, Any]) -> str:
 
 
 def _check_json(value: Any, where: str, depth: int = 0) -> None:
+    if type(value) in _PLAIN:
+        return
     if depth > 100:
         raise ParamsError(f"generation_params[{where[:40]!r}...] is nested too deeply, or holds itself")
     if isinstance(value, np.ndarray) and value.dtype.kind in "OV":

@@ -31,6 +31,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reverie import png_decoder
 from reverie.errors import ImageError, ImageNotFoundError, StorageError
+from reverie.storage import read_file
 from reverie.tensors import Tensor, as_tensor, is_tensor, tensor_pixels
 
 __all__ = [
@@ -119,7 +120,7 @@ def file_bytes(path: str | os.PathLike[str]) -> bytes:
         return path.data
     name = os.fspath(path)
     try:
-        data = Path(name).read_bytes()
+        data = read_file(name)
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise ImageNotFoundError(f"no image at {name!r}") from exc
     except ValueError as exc:  # a zero character

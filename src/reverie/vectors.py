@@ -57,9 +57,11 @@ class Embedding(np.ndarray[tuple[int], np.dtype[np.float32]]):
     """
 
     encoder: str | None
+    _checked: bool  # made by `as_embedding` itself; a view, a slice or a product of it was not
 
     def __array_finalize__(self, source: Any) -> None:
         self.encoder = getattr(source, "encoder", None)
+        self._checked = False
 
     def __array_wrap__(self, array: NDArray[Any], context: Any = None, return_scalar: bool = False) -> Any:
         # Without this, the dot product of two embeddings would be an Embedding of no dimensions.
@@ -140,6 +142,7 @@ def _stamp(vector: NDArray[np.float32], encoder: str | None) -> Embedding:
     vector.setflags(write=False)
     embedding = vector.view(Embedding)
     embedding.encoder = encoder
+    embedding._checked = True
     return embedding
 
 
@@ -166,6 +169,8 @@ def as_embedding(
             f"the {what} was made by encoder {stamped!r}, but {encoder!r} was expected: "
             "encode the image again with that encoder"
         )
+    if isinstance(values, Embedding) and _is_checked(values, encoder) and dimensions in (None, values.size):
+        return values
     if _is_unit(values) and dimensions in (None, values.size):
         return _stamp(np.array(values), encoder if encoder is not None else stamped)
     exact = _numbers(values, what)
@@ -198,6 +203,11 @@ def _unit(exact: NDArray[np.float64], largest: float) -> NDArray[np.float32]:
     # Divided by the largest number first: squares of huge or tiny numbers would leave the range of a double.
     scaled = exact / largest
     return (scaled / np.linalg.norm(scaled)).astype(np.float32)
+
+
+def _is_checked(vector: Embedding, encoder: str | None) -> bool:
+    """Whether this came from here, with that stamp, and nobody can have changed it since."""
+    return vector._checked and not vector.flags.writeable and encoder in (None, vector.encoder)
 
 
 def _is_unit(values: ArrayLike) -> TypeGuard[NDArray[np.float32]]:

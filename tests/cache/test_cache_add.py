@@ -228,7 +228,7 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"parents": ["\ud83e"]}, InputError, "parents"),
     ({"image_path": None}, ImageError, "NoneType"),
     ({"image_path": b"bytes.png"}, ImageError, "bytes"),
-    ({"image_path": ""}, ImageError, "folder"),
+    ({"image_path": ""}, ImageError, "no image at"),
     ({"image_path": "nul\0.png"}, ImageNotFoundError, "null"),
     ({"image_path": "/etc/passwd/x.png"}, ImageNotFoundError, "no image"),
     ({"image_path": np.zeros((8, 8))}, ImageError, "shape"),

@@ -148,7 +148,7 @@ def test_a_disk_that_fails_to_read_a_picture(open_cache: Open, monkeypatch: pyte
     def fail(*arguments: Any, **options: Any) -> Any:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr(os, "read", fail)
     with pytest.raises(StorageError, match=r"cannot read .*cache_00001\.png"):
         cache.read_image("cache_00001")
     with pytest.raises(StorageError, match="cannot read"):

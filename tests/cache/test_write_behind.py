@@ -23,6 +23,7 @@ from reverie.cache.background import Background
 from reverie.cache.check import check_cache
 from reverie.cache.local_images import LocalImages
 from reverie.cache.manager import CacheManager
+from reverie.cache.write_behind import WriteBehind
 from reverie.errors import (
     CacheClosedError,
     CacheFullError,
@@ -291,6 +292,40 @@ def test_a_file_that_has_the_name_already_is_left_alone(batched: Open) -> None:
     assert cache.add(picture(1)) == "cache_00004"
     cache.flush()
     assert foreign.read_bytes() == b"somebody else's"
+
+
+def test_no_caller_waits_for_numbers(batched: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are taken where entries are stored; names of other people's files among them are passed over."""
+    cache = batched(max_size=None)
+    for number in (40, 41, 60):
+        (cache.image_dir / f"cache_{number:05d}.png").write_bytes(b"somebody else's")
+    promise, take = WriteBehind._promise, WriteBehind._take_numbers
+    promising, taken = threading.Event(), []
+
+    def promised(own: WriteBehind, suffix: str) -> tuple[int, str]:
+        promising.set()
+        try:
+            return promise(own, suffix)
+        finally:
+            promising.clear()
+
+    def taking(own: WriteBehind) -> None:
+        taken.append(promising.is_set())
+        take(own)
+
+    monkeypatch.setattr(WriteBehind, "_promise", promised)
+    monkeypatch.setattr(WriteBehind, "_take_numbers", taking)
+    monkeypatch.setattr(Background, "wake", lambda _self, _job: None)  # `flush` stores, nobody else
+    ids = []
+    for seed in range(96):
+        ids.append(cache.add(picture(seed)))
+        if seed % 8 == 7:
+            cache.flush()
+    free = [number for number in range(3, 102) if number not in (40, 41, 60)]
+    assert ids == [f"cache_{number:05d}" for number in free]
+    assert not any(taken[1:])  # the first ones nobody could take before
+    assert len(taken) >= 3
+    cache.close()
 
 
 def test_many_threads_add_at_once(batched: Open) -> None:

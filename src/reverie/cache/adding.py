@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -48,11 +49,11 @@ class NewEntry:
     pinned: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Item:
-    """A new entry that was checked, its image not yet staged."""
+    """A new entry that was checked at that time, in seconds since the epoch; its image is not yet staged."""
 
-    timestamp: str
+    time: float
     image: ImageLike
     prompt: str
     params: bytes
@@ -82,7 +83,7 @@ class Item:
                 prompt, params = prompt or found_prompt, found_params if params is None else params
                 image = _with_bytes(image, data) if alone else image
         return cls(
-            datetime.now().isoformat(timespec="microseconds"),
+            time.time(),
             image,
             prompt,
             encode_params({} if params is None else params),
@@ -109,7 +110,7 @@ class Item:
             prompt=self.prompt,
             params=self.params,
             embedding=vector,
-            timestamp=self.timestamp,
+            timestamp=datetime.fromtimestamp(self.time).isoformat(timespec="microseconds"),
             used_ns=used_ns,
             pinned=self.pinned,
             content_hash=staged.content_hash,
@@ -180,6 +181,8 @@ class Arrivals:
 
     def much(self, count: int, byte_size: int) -> bool:
         """Whether more than so many wait, or more than so many bytes."""
+        if not self._waiting:
+            return False
         with self._lock:
             return len(self._waiting) > count or sum(each.byte_size for each in self._waiting) > byte_size
 

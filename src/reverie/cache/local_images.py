@@ -18,7 +18,7 @@ from reverie.errors import ImageError, ImageNotFoundError, StorageError, UnsafeP
 from reverie.pixels import BROKEN_IMAGE, MAX_PIXELS, ImageFile, ImageLike, file_bytes, to_image
 from reverie.png_decoder import size_of_plain, sound_chunks
 from reverie.protocols import Staged, Taken
-from reverie.storage import content_hash, flush_files, partial_name, storage_error, write_new
+from reverie.storage import content_hash, flush_files, partial_name, read_file, storage_error, write_new
 
 __all__ = ["LocalImages"]
 
@@ -108,7 +108,7 @@ class LocalImages:
 
     def exists(self, image_name: str) -> bool:
         """Whether the folder holds anything of that name, a broken link included."""
-        return os.path.lexists(self._root / image_name)
+        return os.path.lexists(f"{self._root}/{image_name}")
 
     def commit(
         self, named: Sequence[tuple[Staged, str]], *, durable: bool = True, over: Container[str] = ()
@@ -170,7 +170,7 @@ class LocalImages:
         if path.is_symlink() and self._root.resolve() not in path.resolve().parents:
             raise UnsafePathError(f"{path} is a link that leads out of the cache: it is not followed")
         try:
-            return path.read_bytes()
+            return read_file(os.fspath(path))
         except FileNotFoundError as exc:
             raise ImageNotFoundError(
                 f"the image {path} is gone: `reverie cache check` lists such entries"
@@ -236,6 +236,8 @@ def _checked_suffix(data: bytes, name: str, decoded: bool) -> str:
         raise ImageError(f"{name!r} is too large to open safely: {exc}") from exc
     except _DECODE_ERRORS as exc:
         raise ImageError(f"{name!r} is a broken image: {exc}") from exc
+    if kind == "PNG" and name.endswith(".png"):
+        return ".png"
     own = Path(name).suffix.lower()
     if Image.registered_extensions().get(own) == kind:
         return own

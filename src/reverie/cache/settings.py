@@ -136,6 +136,8 @@ def check_vector(values: ArrayLike | None, encoder: str | None) -> Embedding | N
 
 def check_parents(parents: Any) -> tuple[str, ...]:
     """Ids of parents; raises InputError unless they are a sequence of texts."""
+    if parents == ():
+        return ()
     if isinstance(parents, str) or not isinstance(parents, Sequence):
         raise InputError(f"parents must be a sequence of ids, got {parents!r}")
     return tuple(check_text(parent, "an id in parents") for parent in parents)

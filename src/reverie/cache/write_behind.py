@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from reverie.cache.adding import Adding, Item
@@ -21,7 +20,8 @@ from reverie.pixels import ImageFile
 
 __all__ = ["WriteBehind"]
 
-_NUMBERS = 32  # taken from the index at once
+_NUMBERS = 32  # taken from the index at once, when half of them are left
+_SEEN = (".png", ".jpg", ".webp")  # names of a number that are looked at when it is taken
 _WAITING = 64  # entries that wait at most, and
 _WAITING_BYTES = 2**26  # bytes of their images
 
@@ -57,7 +57,7 @@ class WriteBehind(Storing):
         if self._lowered or (isinstance(item.image, ImageFile) and item.image.link):
             return self._add([item])[0]
         taken = self._images.take(item.image)
-        item = replace(item, image=taken.image)
+        item.image = taken.image
         if not self._will_fit(item, taken.byte_size):
             return self._add([item])[0]
         number, cache_id = self._promise(taken.suffix)
@@ -80,14 +80,16 @@ class WriteBehind(Storing):
                 known = self._numbers.popleft() if self._numbers else None
             if known is None:
                 self._take_numbers()
-            elif not self._images.exists(known[1] + suffix):
+            elif suffix in _SEEN or not self._images.exists(known[1] + suffix):
                 return known
 
     def _take_numbers(self) -> None:
+        """Numbers for the next entries, without those whose names a file has that is not ours."""
         with self._writing() as write:
             taken = [super(WriteBehind, self)._new_number(write) for _ in range(_NUMBERS)]
+        free = [each for each in taken if not any(self._images.exists(each[1] + suffix) for suffix in _SEEN)]
         with self._lock:
-            self._numbers.extend(taken)
+            self._numbers.extend(free)
 
     def _new_number(self, write: Write) -> tuple[int, str]:
         with self._lock:
@@ -112,6 +114,9 @@ class WriteBehind(Storing):
             super()._store(group)
         finally:
             self._sort_out([adding for adding in promised if adding.error is not None])
+        if promised and len(self._numbers) <= _NUMBERS // 2:
+            with contextlib.suppress(ReverieError):  # whoever needs them is told
+                self._take_numbers()  # here, where nobody waits
 
     def _sort_out(self, failed: Sequence[Adding]) -> None:
         """What the disk refused waits again; what can never be stored is given up."""
