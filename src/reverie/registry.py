@@ -54,6 +54,11 @@ _BUILT_IN: dict[str, dict[str, _Part]] = {
         "siglip2-base": _model("siglip2-base"),
     },
     "generators": {
+        "comfyui": _Part(
+            "reverie.generators.comfyui:make",
+            'install it with pip install "reverie[comfyui]". generator="patches" works now',
+            variants=True,
+        ),
         "diffusers": _Part(
             "reverie.generators.diffusers:make",
             'install it with pip install "reverie[diffusers]". generator="patches" works now',

@@ -30,7 +30,18 @@ def _argument(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
     return found
 
 
-_NAMED = ("steps", "guidance", "negative_prompt", "device", "dtype", "offline")
+_NODES = {
+    "image": "takes the frame",
+    "prompt": "takes the prompt",
+    "negative": "takes the negative prompt",
+    "seed": "takes the seed",
+    "strength": "takes the strength, as denoise",
+    "output": "saves the next frame",
+}
+_NAMED = (
+    *("steps", "guidance", "negative_prompt", "device", "dtype", "offline", "workflow", "free"),
+    *(f"{name}_node" for name in _NODES),
+)
 
 _OPTIONS = (
     click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Steps of a diffusion model."),
@@ -42,6 +53,17 @@ _OPTIONS = (
         type=click.Choice(["float16", "bfloat16", "float32"]),
         help="In what numbers.",
     ),
+    click.option(
+        "--workflow",
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="ComfyUI's workflow: its API export, or a picture that it saved.",
+    ),
+    *(
+        click.option(f"--{name}-node", metavar="NODE", help=f"Its node that {takes}: id, title or class.")
+        for name, takes in _NODES.items()
+    ),
+    click.option("--free", is_flag=True, default=None, help="Have ComfyUI give up its models at the end."),
     click.option("--offline", is_flag=True, default=None, help="Look for the model on this machine only."),
     click.option(
         "--option",

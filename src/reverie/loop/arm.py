@@ -213,6 +213,8 @@ class Arm:
         """
         lines = read_journal(self.journal.path)
         if not lines:
+            if not isinstance(self.observer, Spectator):
+                self.observer.begin()
             return None
         rows = read_vectors(self.folder / VECTORS, len(lines), dimensions)
         for number, (line, row) in enumerate(zip(lines, rows, strict=True), start=1):

@@ -236,11 +236,14 @@ def _dream(
 ) -> DreamResult:
     with threadpool_limits(limits=1, user_api="blas"):  # small products are slower on more threads
         encoder = encoder or _encoder(settings)
-        generator = _generator(settings)
-        if on_ready is not None:
-            on_ready(generator)
-        start = _start(settings, generator)
-        with _only_one(settings.out), closing(_Run(settings, generator, encoder, record)) as run:
+        with ExitStack() as stack:
+            generator = _generator(settings)
+            stack.callback(getattr(generator, "close", lambda: None))  # what it holds of a server, a device
+            if on_ready is not None:
+                on_ready(generator)
+            start = _start(settings, generator)
+            stack.enter_context(_only_one(settings.out))
+            run = stack.enter_context(closing(_Run(settings, generator, encoder, record)))
             finished = run.go(start, on_frame)
     return DreamResult(settings.out, finished, run.results())
 
@@ -374,6 +377,9 @@ class _Run:
             raise InputError(f"the seed pictures are not those that {out} was begun with")
         if record.get("prompts_digest", self._prompts.digest) != self._prompts.digest:
             raise InputError(f"the prompts are not those that {out} was begun with")
+        fingerprint = getattr(self._generator, "fingerprint", None)
+        if record.get("generator_fingerprint", fingerprint) != fingerprint:
+            raise InputError(f"{self._generator.name} is set up otherwise than when {out} was begun")
         begun = record.get("settings", {}).get("encoder")
         if begun != self._encoder.name:
             raise InputError(f"{out} was begun with the encoder {begun}, this one is {self._encoder.name}")
@@ -467,6 +473,7 @@ class _Run:
             "asked": raw,
             "seeds_digest": self._digest,
             "prompts_digest": self._prompts.digest,
+            "generator_fingerprint": getattr(self._generator, "fingerprint", None),
             "finished": finished,
             "elapsed_s": round(elapsed, 2),
             "arms": self.results(),

@@ -27,6 +27,7 @@ from reverie.loop.behind import Behind
 from reverie.loop.live import LiveFolder
 from reverie.loop.observed import Injection, Observed, Relived
 from reverie.loop.observing import Given, Observing
+from reverie.loop.scale import assumed_cosine
 from reverie.memory import ImageMemory
 from reverie.pixels import ImageFile, ImageLike, Pixels, file_bytes, to_pixels
 from reverie.protocols import Decision, InjectionPolicy, LatentSpace, PastInjection
@@ -271,6 +272,10 @@ class Injector(Observing):
             "admission": {} if admission is None else admission.state(),
             "colour": self._colour.state(),
         }
+
+    def begin(self) -> None:
+        """Before the first frame of a loop that was stopped there: as when its memory was empty."""
+        self._unrelated = assumed_cosine(self.memory)
 
     def relive(self, frame: Relived) -> None:
         """Take in a frame of a run that is gone on with: `observe` without encoding, keeping, deciding."""

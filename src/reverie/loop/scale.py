@@ -7,7 +7,7 @@ import numpy as np
 from reverie.memory import ImageMemory
 from reverie.vectors import Vectors
 
-__all__ = ["unrelated_cosine"]
+__all__ = ["assumed_cosine", "unrelated_cosine"]
 
 _ENOUGH = 6  # pictures whose pairs say something
 _SAMPLE = 100  # pictures that are enough
@@ -25,10 +25,15 @@ def unrelated_cosine(memory: ImageMemory) -> float:
     seeds = [row for row, each in enumerate(archive.ids) if each in pinned]
     if len(seeds) >= _ENOUGH:
         return _quantile(archive.matrix[seeds[:_SAMPLE]], 0.5)
+    if len(archive) < _ENOUGH or getattr(memory.matcher.encoder, "unrelated_cosine", None) is not None:
+        return assumed_cosine(memory)
+    return _quantile(archive.matrix[-_SAMPLE:], 0.25)
+
+
+def assumed_cosine(memory: ImageMemory) -> float:
+    """The same for as long as the memory is empty."""
     own = getattr(memory.matcher.encoder, "unrelated_cosine", None)
-    if own is not None:
-        return float(own)
-    return _quantile(archive.matrix[-_SAMPLE:], 0.25) if len(archive) >= _ENOUGH else _UNKNOWN
+    return _UNKNOWN if own is None else float(own)
 
 
 def _quantile(matrix: Vectors, share: float) -> float:
