@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reverie.metadata import a1111, comfyui, others, own
+from reverie.metadata.comfyui import read_graph
 from reverie.metadata.own import exif_and_xmp, own_texts
 from reverie.metadata.picture import PictureMetadata, Texts, cleaned
 from reverie.metadata.texts import texts_of
 
-__all__ = ["PictureMetadata", "exif_and_xmp", "own_texts", "read_metadata", "texts_of"]
+__all__ = ["PictureMetadata", "exif_and_xmp", "own_texts", "read_graph", "read_metadata", "texts_of"]
 
 _READERS: tuple[Callable[[Texts], PictureMetadata | None], ...] = (
     own.read,

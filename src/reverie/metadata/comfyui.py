@@ -22,7 +22,7 @@ from reverie.metadata.comfyui_graph import (
 )
 from reverie.metadata.picture import PictureMetadata, Texts
 
-__all__ = ["read"]
+__all__ = ["read", "read_graph"]
 
 _NAMES = {
     "seed": "seed",
@@ -43,8 +43,15 @@ _NAMES = {
 def read(found: Texts) -> PictureMetadata | None:
     """What the graph says; None when there is no graph."""
     graph = graph_of(found)
-    if graph is None:
-        return None
+    return None if graph is None else read_graph(graph)
+
+
+def read_graph(graph: Graph) -> PictureMetadata:
+    """What a graph of ComfyUI's API says of the pictures that it makes.
+
+    Args:
+        graph: Nodes by id, each with ``class_type`` and ``inputs``; whatever else is in it is passed over.
+    """
     sampled = sampler(graph)
     if sampled is None:
         return PictureMetadata("ComfyUI")
