@@ -155,16 +155,13 @@ class Workflow:
     def describe(self) -> str:
         """Which node takes what, in words."""
         places = (self._image, self._prompt, self._negative, self._seed, self._strength)
-        taken = [f"{place.what} in {self._call(place.node)}" for place in places if place.node]
-        return ", ".join([*taken, f"frames from {self._call(self.output)}"])
-
-    def call(self, node: str) -> str:
-        """A node as a message names it: its id, title and class."""
-        return self._call(node)
+        taken = [f"{place.what} in {self.call(place.node)}" for place in places if place.node]
+        return ", ".join([*taken, f"frames from {self.call(self.output)}"])
 
     # ------------------------------------------------------------------ finding
 
-    def _call(self, node: str) -> str:
+    def call(self, node: str) -> str:
+        """A node as messages name it: its id, title and class."""
         content = self._graph.get(node)
         meta = content.get("_meta") if isinstance(content, dict) else None
         title = meta.get("title") if isinstance(meta, dict) else None
@@ -172,7 +169,7 @@ class Workflow:
         return f"node {node}" + (f" {title!r}" if title and title != kind else "") + f" ({kind})"
 
     def _list(self, nodes: Iterable[str]) -> str:
-        return ", ".join(self._call(node) for node in nodes)
+        return ", ".join(self.call(node) for node in nodes)
 
     def _named(self, what: str, name: str) -> str:
         """The node of that id, title or class."""
@@ -217,7 +214,7 @@ class Workflow:
             node = self._named("image", name)
             if not isinstance(inputs_of(self._graph, node).get("image"), str):
                 raise InputError(
-                    f"{self._call(node)} takes no picture by its name: the frame goes into a Load Image node"
+                    f"{self.call(node)} takes no picture by its name: the frame goes into a Load Image node"
                 )
             return _Place("image", node, ("image",))
         found = [
@@ -234,7 +231,7 @@ class Workflow:
                 "frame with image_node (--image-node)"
             )
         raise InputError(
-            f"no Load Image node leads to {self._call(self.output)}: the loop needs one for its frame"
+            f"no Load Image node leads to {self.call(self.output)}: the loop needs one for its frame"
         )
 
     def _text_place(
@@ -244,7 +241,7 @@ class Workflow:
             node = self._named(what, name)
             found = list(texts(self._graph, [node]))[:1]
             if not found:
-                raise InputError(f"{self._call(node)} takes no text for the {what}")
+                raise InputError(f"{self.call(node)} takes no text for the {what}")
         else:
             begin = [] if sampled is None else conditions(self._graph, sampled, inputs)
             found = list(texts(self._graph, begin))
@@ -272,7 +269,7 @@ class Workflow:
                 f"{len(places)} nodes take a {what}: {listed}; name one with {what}_node (--{what}-node)"
             )
         if name is not None:
-            raise InputError(f"{self._call(nodes[0])} takes no {what}")
+            raise InputError(f"{self.call(nodes[0])} takes no {what}")
         return _Place(what)
 
     def _number(self, what: str, node: str, key: str) -> _Place | None:
