@@ -3,7 +3,8 @@
 Run ``python benchmarks/bench_observe.py [--quick] [--folder DISK]``. The loop stands for one whose frames are
 made elsewhere, on a GPU: a frame takes 33 ms in which this thread only waits. Loops are run in turn, over the
 same slowly changing pictures with some grain, with a memory of 75 and the policy `wander`: bare; observed in
-the foreground and in the background, with the descriptor; in the background with CLIP ViT-B/32 (a network of
+the foreground and in the background, with the descriptor, there also with frames that are read-only; in the
+background with CLIP ViT-B/32 (a network of
 that shape with random weights, `tests/clip_zoo.py`; the fastest engine that is installed). "observe" is
 what the call takes of the thread that makes the frames; "frame" is how long a frame takes with it, against a
 frame of the bare loop.
@@ -46,6 +47,14 @@ def pictures(size: int, number: int = 48) -> Pictures:
         moved = np.roll(seeds[frame // 8 % len(seeds)], 5 * frame, axis=1)
         made.append(np.clip(moved + grain, 0, 255).astype(np.uint8))
     return made
+
+
+def frozen(frames: Pictures) -> Pictures:
+    """The same, which nobody can write into."""
+    copies = [frame.copy() for frame in frames]
+    for copy in copies:
+        copy.flags.writeable = False
+    return copies
 
 
 class Loop:
@@ -96,7 +105,9 @@ def compare(size: int, folder: Path, network: Any, *, quick: bool) -> list[Row]:
     frames = pictures(size)
     with ExitStack() as stack:
 
-        def observed(name: str, encoder: Any, *, background: bool | Literal["skip"]) -> Loop:
+        def observed(
+            name: str, encoder: Any, *, background: bool | Literal["skip"], frames: Pictures = frames
+        ) -> Loop:
             place = folder / f"{size}-{name}"
             memory = stack.enter_context(ImageMemory(place, 75, encoder=encoder, eviction="rke"))
             injector = Injector(memory, "wander", background=background)
@@ -106,6 +117,9 @@ def compare(size: int, folder: Path, network: Any, *, quick: bool) -> list[Row]:
             "bare": Loop(frames, None),
             "foreground, descriptor": observed("foreground", "descriptor", background=False),
             "background, descriptor": observed("background", "descriptor", background=True),
+            "background, descriptor, read-only": observed(
+                "read-only", "descriptor", background=True, frames=frozen(frames)
+            ),
         }
         if network is not None:
             loops["background, CLIP"] = observed("clip", network, background="skip")

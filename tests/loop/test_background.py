@@ -12,6 +12,7 @@ from PIL import Image
 
 from reverie import CacheManager, ImageMemory, Injector
 from reverie.errors import EmbeddingError, ImageError, InputError, ParamsError, StorageError
+from reverie.loop.behind import Behind
 from reverie.loop.injection import RandomMemory
 from reverie.loop.transition import TransitionSettings
 from reverie.pixels import to_pixels
@@ -139,6 +140,22 @@ def test_nothing_of_a_frame_belongs_to_the_caller(tmp_path):
         entries = memory.cache.get_all()
         assert all(np.array_equal(to_pixels(e.image_path), scene(n)) for n, e in enumerate(entries))
         assert [entry.generation_params["steps"] for entry in entries] == [4, 5, 6]
+
+
+def test_an_array_that_nobody_writes_into_is_not_copied(tmp_path, monkeypatch):
+    """One that is read-only and has memory of its own; a view of another may change with that."""
+    taken = []
+    monkeypatch.setattr(Behind, "put", lambda _self, given: taken.append(given.pixels))
+    frozen, base = scene(0), scene(1)
+    frozen.flags.writeable = False
+    view = base[:]
+    view.flags.writeable = False
+    with ImageMemory(tmp_path / "cache") as memory:
+        injector = Injector(memory, Script(), background=True)
+        for frame in (frozen, view, base):
+            injector.observe(frame)
+    assert taken[0] is frozen
+    assert not any(np.shares_memory(each, base) for each in taken[1:])
 
 
 def test_what_fails_is_said_at_the_next_frame(memory, encoder):

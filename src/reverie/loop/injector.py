@@ -133,7 +133,9 @@ class Injector(Observing):
 
         Args:
             frame: The frame that the loop made: a path, a PIL image, an ``(h, w, 3)`` uint8 array, or a torch
-                tensor of one frame (see `reverie.tensors`) on any device.
+                tensor of one frame (see `reverie.tensors`) on any device. In the background it is copied, so
+                that its memory may be used again at once, but for an array of its own that is read-only
+                (``frame.flags.writeable = False``).
             prompt: The prompt it was made with.
             generation_params: How it was made.
             again: Makes this frame once more from another input, with the same noise, for policies that
@@ -353,7 +355,9 @@ def _own(frame: ImageLike) -> ImageLike:
     if isinstance(frame, Image.Image):
         return frame.copy()
     pixels = to_pixels(frame)
-    return pixels.copy() if pixels.base is not None or pixels is frame else pixels
+    if pixels.base is None and (pixels is not frame or not pixels.flags.writeable):
+        return pixels  # made here, or an array that nobody can write into
+    return pixels.copy()
 
 
 def _stop(target: Target) -> dict[str, Any]:
