@@ -371,7 +371,25 @@ def test_ctrl_c_takes_ours_out_of_the_queue(make: Make, comfy: Comfy, impatient:
         generator.generate(frame(), prompt="", strength=0.4, seed=3)
     thread.join()
     (prompt_id,) = comfy.ran
-    assert ("POST", "/queue", {"delete": [prompt_id]}) in comfy.asked
+    assert ("POST", "/interrupt", {"prompt_id": prompt_id}) in comfy.asked
+
+
+def test_ctrl_c_while_it_is_queued(make: Make, comfy: Comfy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has it, and its name was not read yet: it is found by who sent it."""
+    comfy.faults.hold = threading.Event()
+    ask = ComfyClient._json
+
+    def interrupted(client: ComfyClient, method: str, path: str, **options: Any) -> dict[str, Any]:
+        answer = ask(client, method, path, **options)
+        if path == "/prompt":
+            assert comfy.began.wait(10)
+            raise KeyboardInterrupt
+        return answer
+
+    monkeypatch.setattr(ComfyClient, "_json", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make().generate(frame(), prompt="", strength=0.4, seed=3)
+    (prompt_id,) = comfy.ran
     assert ("POST", "/interrupt", {"prompt_id": prompt_id}) in comfy.asked
 
 

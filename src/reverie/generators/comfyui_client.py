@@ -68,7 +68,7 @@ class ComfyClient:
         self._http = httpx.Client(base_url=self._url, timeout=httpx.Timeout(60.0, connect=10.0))
         self._socket: ClientConnection | None = None
         self._connection = contextlib.ExitStack()  # what ends it
-        self._running: str | None = None  # what was queued last and is not done
+        self._running: str | None = None  # what was queued last and is not done; empty: it has no name yet
 
     # ------------------------------------------------------------------ pictures
 
@@ -99,8 +99,9 @@ class ComfyClient:
         """
         for _ in range(_LOST):
             self._listen()  # before it is queued: no message is missed
-            self._running = self._queue(graph, output)
+            self._running = ""  # from here on it may be there
             try:
+                self._running = self._queue(graph, output)
                 picture = self._followed(self._running, output)
             except (KeyboardInterrupt, SystemExit):
                 self.cancel()
@@ -226,10 +227,22 @@ class ComfyClient:
         if prompt_id is None:
             return
         with contextlib.suppress(GenerationError):
-            self._request("POST", "/queue", json={"delete": [prompt_id]})
-            if any(prompt_id in each for each in self._json("GET", "/queue").get("queue_running", ())):
-                # Only then: older servers stop whatever runs.
-                self._request("POST", "/interrupt", json={"prompt_id": prompt_id})
+            waiting = self._ours(prompt_id, "queue_pending")
+            if waiting:
+                self._request("POST", "/queue", json={"delete": waiting})
+            for running in self._ours(
+                prompt_id, "queue_running"
+            ):  # only then: older servers stop whatever runs
+                self._request("POST", "/interrupt", json={"prompt_id": running})
+
+    def _ours(self, prompt_id: str, part: str) -> list[str]:
+        """Ids in a part of the queue that are this one, or came from here."""
+        found = []
+        for item in self._json("GET", "/queue").get(part, ()):
+            known, extra = item[1], item[3] if len(item) > 3 else None
+            if known == prompt_id or (isinstance(extra, dict) and extra.get("client_id") == self.name):
+                found.append(known)
+        return found
 
     def free(self) -> None:
         """Have the server give up its models and the memory that they take."""
