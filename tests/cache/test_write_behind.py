@@ -294,6 +294,30 @@ def test_a_file_that_has_the_name_already_is_left_alone(batched: Open) -> None:
     assert foreign.read_bytes() == b"somebody else's"
 
 
+def test_a_name_that_somebody_took_after_it_was_promised(
+    batched: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry keeps its id and gets a picture of another name; the file that has it is left alone."""
+    cache = batched(max_size=None)
+    monkeypatch.setattr(Background, "wake", lambda _self, _job: None)  # `flush` stores, nobody else
+    cache_id = cache.add(picture(1), "mine")
+    foreign = cache.image_dir / f"{cache_id}.png"
+    foreign.write_bytes(b"somebody else's")
+    cache.flush()
+    entry = cache.get(cache_id)
+    assert entry is not None
+    assert entry.prompt == "mine"
+    assert np.array_equal(to_pixels(entry.image_path), picture(1))
+    assert entry.image_path != foreign
+    assert foreign.read_bytes() == b"somebody else's"
+    cache.add(picture(2))
+    cache.flush()
+    cache.remove(cache_id)
+    cache.flush()
+    assert not entry.image_path.exists()
+    assert foreign.exists()
+
+
 def test_no_caller_waits_for_numbers(batched: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are taken where entries are stored; names of other people's files among them are passed over."""
     cache = batched(max_size=None)

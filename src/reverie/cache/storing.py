@@ -13,6 +13,8 @@ import os
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from reverie.cache.adding import Adding, Arrivals, Item
@@ -165,6 +167,8 @@ class Storing(Reading):
                     number, cache_id = known or self._new_id(write, staged.suffix)
                     vector = write.stored(item.vector)
                     record = item.record(number, cache_id, staged, self._now(), vector)
+                    if known and self._is_foreign(record.image_name):
+                        record = self._renamed(record)
                     self._evict(write, adding, record)
                     write.put(record)
                     with self._lock:
@@ -181,6 +185,16 @@ class Storing(Reading):
             number, cache_id = self._new_number(write)
             if not self._images.exists(cache_id + suffix):
                 return number, cache_id
+
+    def _is_foreign(self, image_name: str) -> bool:
+        """Whether a file has that name that no commit of ours may have left."""
+        return image_name not in self._unsure and self._images.exists(image_name)
+
+    def _renamed(self, record: Record) -> Record:
+        """With another name for its image: its id was given out before somebody else's file had the name."""
+        suffix = record.image_name.removeprefix(record.cache_id)
+        names = (f"{record.cache_id}_{number}{suffix}" for number in count(1))
+        return replace(record, image_name=next(name for name in names if not self._is_foreign(name)))
 
     def _new_number(self, write: Write) -> tuple[int, str]:
         """A number with its id, which no entry has."""
