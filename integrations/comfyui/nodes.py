@@ -60,6 +60,15 @@ def _said(prompt: str, graph: Any) -> tuple[str, dict[str, Any] | None]:
     return prompt or found.prompt, dict(found.params) or None
 
 
+class _Always:
+    """Runs at every turn: the same frame again is a frame, too, and the memory may have changed."""
+
+    @classmethod
+    def IS_CHANGED(cls, **_inputs: Any) -> float:  # noqa: N802 - ComfyUI calls it so
+        """What is never equal to itself."""
+        return math.nan
+
+
 class ReverieMemory:
     """Opens a memory: a folder of pictures with what is known of them."""
 
@@ -95,7 +104,7 @@ class ReverieMemory:
         return (found,)
 
 
-class ReverieObserve:
+class ReverieObserve(_Always):
     """One call a frame: remembers it, notices when the loop is stuck, and says what comes next."""
 
     CATEGORY = "reverie"
@@ -122,11 +131,6 @@ class ReverieObserve:
             "optional": {"prompt": ("STRING", _PROMPT)},
             "hidden": {"graph": "PROMPT"},
         }
-
-    @classmethod
-    def IS_CHANGED(cls, **_inputs: Any) -> float:  # noqa: N802
-        """Always: the same frame again is a frame, too."""
-        return math.nan
 
     def observe(
         self,
@@ -157,7 +161,7 @@ class ReverieObserve:
         return {"ui": {"text": [reason]}, "result": (following, injected, reason)}
 
 
-class ReverieNextFrame:
+class ReverieNextFrame(_Always):
     """Where a loop goes on: what Observe Frame gave when the workflow ran last."""
 
     CATEGORY = "reverie"
@@ -180,11 +184,6 @@ class ReverieNextFrame:
                 "begin_again": ("BOOLEAN", {"default": False}),
             }
         }
-
-    @classmethod
-    def IS_CHANGED(cls, **_inputs: Any) -> float:  # noqa: N802
-        """Always: it is another frame at each run."""
-        return math.nan
 
     def following(
         self, memory: Shared, start: torch.Tensor, loop: str, begin_again: bool
@@ -227,18 +226,13 @@ class ReverieRemember:
         return {"ui": {"text": [ids]}, "result": (memory, ids)}
 
 
-class _Recalls:
+class _Recalls(_Always):
     """What both ways of recalling give."""
 
     CATEGORY = "reverie"
     FUNCTION = "recall"
     RETURN_TYPES = ("IMAGE", "STRING", "FLOAT", "INT")
     RETURN_NAMES = ("images", "ids", "similarity", "count")
-
-    @classmethod
-    def IS_CHANGED(cls, **_inputs: Any) -> float:  # noqa: N802
-        """Always: the memory may have changed."""
-        return math.nan
 
     @staticmethod
     def _given(
@@ -329,7 +323,7 @@ class ReverieRecallText(_Recalls):
         return otherwise[:1, ..., :3], "", 0.0, 0
 
 
-class ReverieMosaic:
+class ReverieMosaic(_Always):
     """A memory at a glance."""
 
     CATEGORY = "reverie"
@@ -350,11 +344,6 @@ class ReverieMosaic:
                 "which": (["evenly spaced", "newest", "oldest"], {"default": "evenly spaced"}),
             }
         }
-
-    @classmethod
-    def IS_CHANGED(cls, **_inputs: Any) -> float:  # noqa: N802
-        """Always: the memory may have changed."""
-        return math.nan
 
     def mosaic(
         self, memory: Shared, columns: int, rows: int, tile: int, which: str
@@ -380,7 +369,7 @@ class ReverieMosaic:
         return _batch([sheet], *sheet.shape[:2]), len(memory.memory)
 
 
-class ReverieCollapseMeter:
+class ReverieCollapseMeter(_Always):
     """Says how varied a loop still is, without any memory."""
 
     CATEGORY = "reverie"
@@ -403,11 +392,6 @@ class ReverieCollapseMeter:
                 "begin_again": ("BOOLEAN", {"default": False}),
             }
         }
-
-    @classmethod
-    def IS_CHANGED(cls, **_inputs: Any) -> float:  # noqa: N802
-        """Always: the same frame again is a frame, too."""
-        return math.nan
 
     def measure(self, image: torch.Tensor, encoder: str, loop: str, begin_again: bool) -> dict[str, Any]:
         """Vendi score of the last 100 frames, mean cosine of the last 20, and the state in words."""
