@@ -79,10 +79,14 @@ def made_of(seed: int = 3, strength: float = 0.4, prompt: str = "a fox", negativ
 class TestConformance(GeneratorSuite):
     """Every promise of a generator."""
 
-    @pytest.fixture
-    def generator(self, make: Make) -> ComfyGenerator:
+    @pytest.fixture(autouse=True)
+    def maker(self, make: Make) -> None:
+        """Of generators on the server of the test."""
+        self._make = make
+
+    def make(self) -> ComfyGenerator:
         """The usual workflow."""
-        return make()
+        return self._make()
 
 
 # ----------------------------------------------------------------------------- frames
@@ -565,10 +569,9 @@ def test_it_says_which_node_takes_what(make: Make) -> None:
 
 def test_without_its_libraries_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """And what works now."""
-    import importlib.util
     import sys
 
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr("reverie.generators.late.find_spec", lambda _name: None)
     monkeypatch.delitem(sys.modules, "reverie.generators.comfyui", raising=False)
     with pytest.raises(MissingDependencyError, match=r'pip install "reverie\[comfyui\]"'):
         registry.load("generators", "comfyui")

@@ -88,6 +88,18 @@ class TestSdxl(TestTurbo):
         self.pipe = pipes["sdxl"]
 
 
+class TestKeeping(TestTurbo):
+    """And one that keeps its latents."""
+
+    def make(self) -> DiffusersGenerator:
+        """The one of all tests that keep them."""
+        return made(self.pipe, keep_latents=True, safety_checker=False)
+
+    def test_the_latents_are_kept(self, generator: Any, frame: Any) -> None:
+        """So that the suite has something to compare."""
+        assert generator.latent_of(generator.generate(frame, prompt="", strength=0.5, seed=4)) is not None
+
+
 @pytest.mark.parametrize(
     ("kind", "steps", "guidance", "words"),
     [

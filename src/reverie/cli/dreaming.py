@@ -18,7 +18,7 @@ from reverie.cli.params import given
 from reverie.cli.progress import progress
 from reverie.loop.dream import DreamResult, DreamSettings, check_settings, resume
 from reverie.loop.dream import dream as run_dream
-from reverie.protocols import Generator
+from reverie.protocols import Chosen, Generator
 from reverie.report.colours import colour_lines
 from reverie.report.run import Run, load_run
 from reverie.report.verdict import key_figures, verdict
@@ -66,9 +66,8 @@ def go_on(folder: Path, typed: Mapping[str, Any]) -> DreamResult:
 
 def _tell_choice(generator: Generator) -> None:
     """What a generator runs on, where there is a choice."""
-    choice = getattr(generator, "choice", None)
-    if choice is not None:
-        note(f"frames by {choice}")
+    if isinstance(generator, Chosen):
+        note(f"frames by {generator.choice}")
 
 
 def free_folder(wanted: Path) -> Path:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from importlib.util import find_spec
-from inspect import signature
 from typing import Any
 
-from reverie.errors import InputError
+from reverie.generators.late import construct, need
 from reverie.protocols import Generator
 
 __all__ = ["make"]
 
-for _library in ("diffusers", "torch", "transformers"):
-    if find_spec(_library) is None:
-        raise ImportError(f"{_library} is not installed")
+need("diffusers", "torch", "transformers")
 
 
 def make(seeds: str | os.PathLike[str] | None = None, *, variant: str = "", **options: Any) -> Generator:
@@ -31,10 +26,4 @@ def make(seeds: str | os.PathLike[str] | None = None, *, variant: str = "", **op
 
         And what making it raises.
     """
-    generator = import_module("reverie.generators.diffusers_pipeline").DiffusersGenerator
-    try:
-        signature(generator).bind(seeds, variant=variant, **options)
-    except TypeError as exc:
-        raise InputError(f"the generator 'diffusers' cannot be made like that: {exc}") from exc
-    made: Generator = generator(seeds, variant=variant, **options)
-    return made
+    return construct("diffusers", "diffusers_pipeline:DiffusersGenerator", seeds, variant, options)

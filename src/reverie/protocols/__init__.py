@@ -16,6 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.pixels import ImageLike, Pixels
+from reverie.protocols.generator import (
+    Chosen,
+    Closable,
+    Fingerprinted,
+    Generator,
+    KeepsLatents,
+    LatentSpace,
+    Resumable,
+)
 from reverie.protocols.index import Brief, Catalogue, Changes, IndexBackend, IndexWriter, Mark, Order
 from reverie.vectors import Embedding, EmbeddingSet, VectorRows, Vectors
 
@@ -23,9 +32,12 @@ __all__ = [
     "Brief",
     "Catalogue",
     "Changes",
+    "Chosen",
+    "Closable",
     "Decision",
     "Encoder",
     "EvictionPolicy",
+    "Fingerprinted",
     "Found",
     "Generator",
     "ImageStore",
@@ -42,6 +54,7 @@ __all__ = [
     "Resumable",
     "Searcher",
     "Staged",
+    "Taken",
     "TextEncoder",
 ]
 
@@ -77,66 +90,6 @@ class TextEncoder(Encoder, Protocol):
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """``(n, d)`` float32 unit rows, in the space of `encode_batch`."""
-
-
-# -------------------------------------------------------------------------------- generators
-
-
-@runtime_checkable
-class Generator(Protocol):
-    """Makes the next frame from an image: img2img."""
-
-    @property
-    def name(self) -> str:
-        """What it is, for the journal."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """``(height, width)`` of the frames it makes."""
-
-    @property
-    def seeds(self) -> Sequence[Pixels]:
-        """Images it can start from, each of `size`; empty when it has none of its own."""
-
-    def generate(self, frame: Pixels, *, prompt: str, strength: float, seed: int) -> Pixels:
-        """One img2img step.
-
-        Args:
-            frame: ``(h, w, 3)`` uint8 RGB of `size`.
-            prompt: What to aim for; a generator without text ignores it.
-            strength: 0 keeps the frame, 1 forgets it.
-            seed: All randomness of this step; the same arguments give the same bytes.
-        """
-
-
-@runtime_checkable
-class LatentSpace(Protocol):
-    """What a generator may offer besides: pictures to its latents and back, to blend there."""
-
-    def encode(self, pixels: Pixels) -> NDArray[np.float32]:
-        """The latent of a frame of the generator's size, of any shape, always the same."""
-
-    def decode(self, latent: NDArray[np.float32]) -> Pixels:
-        """The frame of a latent, ``(h, w, 3)`` uint8 RGB."""
-
-
-@runtime_checkable
-class KeepsLatents(LatentSpace, Protocol):
-    """A generator that knows the latents of the frames it made last."""
-
-    def latent_of(self, pixels: Pixels) -> NDArray[np.float32] | None:
-        """The latent that a frame was decoded from, as `encode` would have it; None when it is not kept."""
-
-
-@runtime_checkable
-class Resumable(Protocol):
-    """What a generator may offer besides that keeps something from frame to frame."""
-
-    def state(self) -> Mapping[str, NDArray[Any]]:
-        """All that it keeps, in order, by names of letters and digits; empty when it keeps nothing now."""
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Make frames from here on as the one that gave this would."""
 
 
 # ------------------------------------------------------------------ cache: images, eviction

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reverie.pixels import Pixels
-from reverie.protocols import Generator
+from reverie.protocols import Chosen, Fingerprinted, Generator, KeepsLatents, LatentSpace, Resumable
 from reverie.testing.samples import picture
 
 __all__ = ["GeneratorSuite"]
@@ -67,3 +67,44 @@ class GeneratorSuite:
             for strength in (0.1, 0.9)
         )
         assert np.abs(weak - frame).mean() < np.abs(strong - frame).mean()
+
+    def test_its_latents_are_those_of_its_frames(self, generator: Generator, frame: Pixels) -> None:
+        """Where it has a latent space: always the same latent, and of it a frame of its size."""
+        if not isinstance(generator, LatentSpace):
+            pytest.skip("it has no latent space")
+        latent = generator.encode(frame)
+        assert np.array_equal(generator.encode(frame), latent)
+        decoded = generator.decode(latent)
+        assert decoded.shape == (*generator.size, 3)
+        assert decoded.dtype == np.uint8
+
+    def test_it_keeps_the_latent_of_what_it_made(self, generator: Generator, frame: Pixels) -> None:
+        """Where it keeps latents, and is set up to: decoded, it is that frame."""
+        if not isinstance(generator, KeepsLatents):
+            pytest.skip("it keeps no latents")
+        made = generator.generate(frame, prompt="", strength=0.5, seed=4)
+        kept = generator.latent_of(made)
+        if kept is None:
+            pytest.skip("it is not set up to keep latents")
+        assert np.array_equal(generator.decode(kept), made)
+
+    def test_it_goes_on_from_its_state(self, generator: Generator, frame: Pixels) -> None:
+        """Where it keeps something from frame to frame: with that put back, the same frame again."""
+        if not isinstance(generator, Resumable):
+            pytest.skip("it keeps nothing from frame to frame")
+        first = generator.generate(frame, prompt="", strength=0.5, seed=5)
+        state = {name: np.array(value) for name, value in generator.state().items()}
+        second = generator.generate(first, prompt="", strength=0.5, seed=6)
+        generator.generate(frame, prompt="", strength=0.9, seed=7)
+        generator.restore(state)
+        assert np.array_equal(generator.generate(first, prompt="", strength=0.5, seed=6), second)
+
+    def test_it_says_what_it_is(self, generator: Generator) -> None:
+        """What it runs on is one line for people; what it is set up as is the same when it is made again."""
+        if isinstance(generator, Chosen):
+            assert len(str(generator.choice).splitlines()) == 1
+        if isinstance(generator, Fingerprinted):
+            again = self.make()
+            assert isinstance(again, Fingerprinted)
+            assert generator.fingerprint == again.fingerprint
+            assert generator.fingerprint
