@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cli_runs import Run, widest
 
+import picture_files
 from reverie import CacheManager
 
 Png = Callable[..., Path]
@@ -81,10 +82,30 @@ def test_add_json(own_folder: Path, png: Png, reverie: Run) -> None:
     done = reverie("cache", "add", good, "nope.png", good, "--cache", "mine", "--max-size", "1", "--json")
     first, second, third = documents(done.stdout)
     assert done.exit_code == 1
-    assert first == {"image": good, "cache_id": "cache_00001", "error": None, "evicted": []}
+    assert first == {
+        "image": good,
+        "cache_id": "cache_00001",
+        "error": None,
+        "prompt": "",
+        "metadata": None,
+        "evicted": [],
+    }
     assert (second["image"], second["cache_id"], second["evicted"]) == ("nope.png", None, [])
     assert "nope.png" in second["error"]
-    assert third == {"image": good, "cache_id": "cache_00002", "error": None, "evicted": ["cache_00001"]}
+    assert third == {**first, "cache_id": "cache_00002", "evicted": ["cache_00001"]}
+
+
+def test_add_says_what_a_file_says(own_folder: Path, reverie: Run) -> None:
+    """Which program's prompt and parameters were taken; not where parameters are given."""
+    Path("a.png").write_bytes(picture_files.png({"parameters": picture_files.INFOTEXT}))
+    done = reverie("cache", "add", "a.png", "--cache", "mine")
+    assert done.stdout.splitlines()[0] == "cache_00001  a.png  (AUTOMATIC1111 says how it was made)"
+    (document,) = documents(reverie("cache", "add", "a.png", "--cache", "mine", "--json").stdout)
+    assert document["metadata"] == "AUTOMATIC1111"
+    assert document["prompt"].startswith(picture_files.PROMPT)
+    given = ("--prompt", "x", "--params", '{"metadata": {"source": "me"}}')
+    (document,) = documents(reverie("cache", "add", "a.png", *given, "--cache", "mine", "--json").stdout)
+    assert (document["prompt"], document["metadata"]) == ("x", None)
 
 
 def test_add_reads_names_from_standard_input(own_folder: Path, png: Png, reverie: Run) -> None:

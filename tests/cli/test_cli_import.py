@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cli_runs import Run
 
+import picture_files
 from reverie import AestheticMatcher, CacheManager
 from reverie.cache.adding import NewEntry
 from reverie.cli.importing import summary
@@ -66,6 +67,23 @@ def test_folders_are_imported(folder: Path, reverie: Run) -> None:
     assert said(more.stdout) == "40 imported of 40 pictures, into ./new"
 
 
+def test_pictures_that_say_how_they_were_made_are_counted(folder: Path, reverie: Run) -> None:
+    """Prompt and parameters come from their files; with a prompt for all, still the parameters."""
+    for name in ("000.png", "031.png"):
+        path = folder / ("late" if name == "031.png" else "") / name
+        path.write_bytes(picture_files.png({"parameters": picture_files.INFOTEXT + name}))
+    done = reverie("cache", "import", "pictures", "--cache", "new")
+    assert said(done.stdout) == "40 imported of 40 pictures, into ./new, 2 of which say how they were made"
+    document = json.loads(
+        reverie("cache", "import", folder, "--cache", "other", "--prompt", "x", "--json").stdout
+    )
+    assert document["described"] == 2
+    with CacheManager("new", max_size=None) as cache, CacheManager("other", max_size=None) as other:
+        assert cache.get_all()[0].prompt.startswith(picture_files.PROMPT)
+        assert other.get_all()[0].prompt == "x"
+        assert other.get_all()[0].generation_params["seed"] == 965400086
+
+
 def test_links(folder: Path, reverie: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """--link copies nothing; where it cannot be, the error names --copy, exit code 1."""
     done = reverie("cache", "import", "pictures/late", "--link", "--cache", "new")
@@ -102,6 +120,7 @@ def test_import_json(folder: Path, reverie: Run) -> None:
         "imported": 39,
         "known": 0,
         "left": 0,
+        "described": 0,
         "evicted": 0,
         "finished": True,
     }
@@ -232,8 +251,8 @@ def test_import_progress_in_a_terminal(folder: Path, reverie: Run, monkeypatch: 
 
 def test_the_summary_of_an_import_names_what_is_not_zero(own_folder: Path) -> None:
     """Thousands, bytes, seconds and a rate."""
-    report = ImportReport("d", 3000, 2000, 7, {"a.png": "x"}, 5_000_000, 12, False, 20.0)
+    report = ImportReport("d", 3000, 2000, 7, {"a.png": "x"}, 5_000_000, 31, 12, False, 20.0)
     assert summary(report, Place(own_folder / "cache", "")) == (
         "2,000 imported, 7 already there, 1 not usable, 992 left of 3,000 pictures, into ./cache, "
-        "12 others evicted (5.0 MB, 20.0 s, 100 a second)"
+        "31 of which say how they were made, 12 others evicted (5.0 MB, 20.0 s, 100 a second)"
     )

@@ -35,7 +35,7 @@ def commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterator[t
 
 def test_the_tree_has_the_documented_nouns() -> None:
     """Every command of the contract is there."""
-    root = {"", "dream", "replay", "study", "report", "parts", "cache", "models"}
+    root = {"", "dream", "replay", "study", "report", "parts", "cache", "models", "metadata"}
     cache = (
         "add import list show similar search tag random pin unpin remove clear check convert reindex path "
         "stats duplicates export"

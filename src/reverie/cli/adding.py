@@ -95,7 +95,7 @@ class Adding:
         except ImageError as exc:
             self._say(image, None, str(exc))
             return False
-        self._say(image, cache_id, None)
+        self._say(image, cache_id, None, next(iter(cache.peek([cache_id])), None))
         return True
 
     def _encode(self, image: str) -> Embedding | None:
@@ -108,11 +108,24 @@ class Adding:
         self._evicted.append(entry.cache_id)
         self._evictions += 1
 
-    def _say(self, image: str, cache_id: str | None, error: str | None) -> None:
+    def _say(
+        self, image: str, cache_id: str | None, error: str | None, entry: CacheEntry | None = None
+    ) -> None:
+        program = None if entry is None or self._about["generation_params"] else _program(entry)
         if self._as_json:
-            json_line({"image": image, "cache_id": cache_id, "error": error, "evicted": self._evicted})
+            json_line(
+                {
+                    "image": image,
+                    "cache_id": cache_id,
+                    "error": error,
+                    "prompt": None if entry is None else entry.prompt,
+                    "metadata": program,
+                    "evicted": self._evicted,
+                }
+            )
         elif cache_id is not None:
-            say(f"{cache_id}  {plain(image)}")
+            said = f"  ({plain(program)} says how it was made)" if program else ""
+            say(f"{cache_id}  {plain(image)}{said}")
         if error is not None:
             complain(error)
         self._evicted = []
@@ -124,3 +137,10 @@ class Adding:
         if self._evictions:
             parts.append(f"{self._evictions:,} evicted")
         say(f"{', '.join(parts)}: {count(total, 'entry', 'entries')} in {near(self._place.path)}")
+
+
+def _program(entry: CacheEntry) -> str | None:
+    """The program that the parameters were read from, as far as they say."""
+    said = entry.generation_params.get("metadata")
+    source = said.get("source") if isinstance(said, dict) else None
+    return source if isinstance(source, str) else None

@@ -30,7 +30,8 @@ _IDS = click.argument("cache_ids", metavar="ID...", nargs=-1, required=True)
 @click.command(
     "add",
     short_help="Encode images and store them.",
-    epilog="JSON: one line per image with image, cache_id, error (one of the two is null), evicted (ids).",
+    epilog="JSON: one line per image with image, cache_id, error (one of the two is null), prompt, metadata "
+    "(the program that its parameters were read from, or null), evicted (ids).",
 )
 @click.argument("images", metavar="IMAGES...", nargs=-1, required=True)
 @click.option("--prompt", default="", metavar="TEXT", help="The prompt they were made with.")
@@ -59,6 +60,9 @@ def add(images: Sequence[str], place: Place, as_json: bool, **how: Any) -> None:
 
     IMAGES are files, stored byte for byte; - reads their names from standard input, one a line. An
     image that cannot be used is named, the others are added, and the exit code is 1.
+
+    Where no prompt or no parameters are given, they are read from the file, if a program wrote them
+    there; see `reverie metadata`.
 
     Adding evicts nothing unless --max-size is given; the limit holds for this command, it is not
     stored in the cache.

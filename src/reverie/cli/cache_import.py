@@ -17,7 +17,7 @@ __all__ = ["import_folders"]
     "import",
     short_help="Import folders of pictures, and watch them.",
     epilog="JSON: folder, encoder, total, imported, known, failed (list of image, error), left, evicted, "
-    "byte_size, finished, seconds, rate (null when nothing was imported).",
+    "described, byte_size, finished, seconds, rate (null when nothing was imported).",
 )
 @click.argument("folders", metavar="FOLDERS...", nargs=-1, required=True)
 @click.option("--copy/--link", "copy", default=True, help="Copy the files, or give them a second name.")
@@ -62,6 +62,7 @@ def import_folders(folders: Sequence[str], place: Place, as_json: bool, **how: A
     With --link no bytes are copied: each file gets a second name in the cache (a hard link, on the
     same disk only). Removing an entry leaves the original; writing into the original changes both.
 
+    Prompt and parameters that are not given are read from each file, where a program wrote them.
     The parameter "source" of each entry is the path of its picture.
     """
     from reverie.cli.importing import Import

@@ -171,6 +171,8 @@ def summary(report: ImportReport, place: Place) -> str:
     if report.left:
         parts.append(f"{report.left:,} left")
     pictures = f"{', '.join(parts)} of {count(report.total, 'picture')}, into {near(place.path)}"
+    if report.described:
+        pictures += f", {report.described:,} of which say how they were made"
     if report.evicted:
         pictures += f", {report.evicted:,} others evicted"
     if report.rate is None:
@@ -188,6 +190,7 @@ def result(report: ImportReport, place: Place) -> dict[str, Any]:
         "known": report.known,
         "failed": [{"image": path, "error": error} for path, error in report.failures.items()],
         "left": report.left,
+        "described": report.described,
         "evicted": report.evicted,
         "byte_size": report.byte_size,
         "finished": report.finished,

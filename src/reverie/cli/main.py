@@ -147,6 +147,7 @@ def _epilog() -> str:
         "report": "reverie.cli.report:report",
         "cache": "reverie.cli.cache:cache",
         "models": "reverie.cli.models:models",
+        "metadata": "reverie.cli.metadata:metadata",
         "parts": "reverie.cli.parts:parts",
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},

@@ -96,7 +96,7 @@ class Importing:
         self.folders = Folders(folders, self._cache.cache_dir)
         self._hashes: set[str] = set()
         self._failures: dict[str, str] = {}
-        self._total = self._imported = self._known = self._bytes = self._evicted = 0
+        self._total = self._imported = self._known = self._bytes = self._described = self._evicted = 0
         self._finished = False
         self._busy = 0.0
         self._since: float | None = None
@@ -112,6 +112,7 @@ class Importing:
             self._known,
             dict(sorted(self._failures.copy().items())),
             self._bytes,
+            self._described,
             self._evicted,
             self._finished,
             self._busy + (0.0 if since is None else self._clock() - since),
@@ -269,7 +270,8 @@ class Importing:
                 "the limit, or allow that (--evict, evict=True). What was imported stays"
             )
         try:
-            self._cache.add_many([self._entry(picture) for picture in batch])
+            said = [described(file_bytes(picture.file)) for picture in batch]
+            self._cache.add_many([self._entry(*each) for each in zip(batch, said, strict=True)])
         except ImageBatchError as exc:
             for place, error in exc.failures.items():
                 self._refuse(batch[place], error)
@@ -279,9 +281,10 @@ class Importing:
         else:
             self._imported += len(batch)
             self._bytes += sum(sizes)
+            self._described += sum(any(each) for each in said)
 
-    def _entry(self, picture: _Picture) -> NewEntry:
-        prompt, params = described(file_bytes(picture.file))
+    def _entry(self, picture: _Picture, said: tuple[str, dict[str, Any]]) -> NewEntry:
+        prompt, params = said
         params = {**params, **self._params, SOURCE: picture.file.path}
         return NewEntry(picture.file, self._prompt or prompt, params, picture.vector)
 

@@ -19,6 +19,7 @@ class ImportReport:
         known: Those that were passed over, because the cache, or another of them, has the same content.
         failures: Path to what is wrong with a picture, or with a folder that cannot be looked into.
         byte_size: Bytes of the imported pictures.
+        described: Imported pictures whose prompt or parameters were read from their files.
         evicted: Entries that went for them; only where that was allowed.
         finished: Whether nothing was left; False while it runs, and when it was stopped.
         seconds: Time that the work took; waiting for new pictures is not counted.
@@ -30,6 +31,7 @@ class ImportReport:
     known: int = 0
     failures: Mapping[str, str] = field(default_factory=dict)
     byte_size: int = 0
+    described: int = 0
     evicted: int = 0
     finished: bool = False
     seconds: float = 0.0
