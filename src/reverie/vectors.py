@@ -335,11 +335,14 @@ def top_k(scores: NDArray[np.float32], threshold: float | None, k: int | None) -
     """
     if k is not None and k < 0:
         raise InputError(f"k is how many to take and must be 0 or more (None takes all), got {k}")
+    few = np.inf if k is None else 4 * k + 256  # so many are sorted as quickly as fewer are found
+    if threshold is None and scores.shape[0] <= few:
+        return np.argsort(-scores, kind="stable")[:k]
     if threshold is None:
         found = np.arange(scores.shape[0])
     else:
         found = np.flatnonzero(scores >= np.float32(threshold))
-    if k is not None and found.shape[0] > 4 * k + 64:
+    if k is not None and found.shape[0] > few:
         # Cut to the scores that can be among the k highest before sorting; ties at the cut stay in.
         kept = scores[found]
         cut = np.partition(kept, kept.shape[0] - k)[kept.shape[0] - k] if k else np.inf

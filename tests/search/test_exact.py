@@ -114,12 +114,12 @@ def test_the_bound_holds(kind, dimensions, seed) -> None:
     rows = VectorRows.of(range(300), awkward(kind, 300, dimensions, np.random.default_rng(seed)))
     target = targets(rows.matrix, 1, seed)[0]
     true = similarities(rows.matrix, target)
-    near, bound = ExactSearch(threads=1)._scan(Mirror(object(), dimensions).followed(rows), target)
-    assert np.abs(near - true).max() <= bound
+    near, code = ExactSearch(threads=1)._scan(Mirror(object(), dimensions).followed(rows), target)
+    assert np.abs(near * code.scale - true).max() <= code.bound
     if dimensions >= 256:
         inside = Mirror(object(), dimensions, Subspace(rows.matrix))
-        near, bound = ExactSearch(threads=1)._scan(inside.followed(rows), target)
-        assert (true - near).max() <= bound < 0.1
+        near, code = ExactSearch(threads=1)._scan(inside.followed(rows), target)
+        assert (true - near * code.scale).max() <= code.bound < 0.1
 
 
 @pytest.mark.parametrize("count", [5000, 9000], ids=["whole", "in a subspace"])
@@ -182,7 +182,39 @@ def test_rows_in_packs_stay_when_more_come() -> None:
     assert many.followed(some) is many
     at_once = Mirror(whole.origin, 256, few.subspace).followed(whole)
     scanned = [ExactSearch(threads=1)._scan(each, matrix[7])[0] for each in (many, at_once)]
-    assert np.allclose(scanned[0], scanned[1], atol=1e-4)
+    assert np.allclose(scanned[0], scanned[1], rtol=1e-6, atol=1e-2)
+
+
+def test_rows_behind_the_last_whole_pack_are_packed_too() -> None:
+    """In packs of 2,048, 1,024 and 512; however they came, they are scanned as if they had come at once."""
+    matrix = clustered(6000, 256, 1)
+    whole = VectorRows.of(range(6000), matrix)
+    subspace = Subspace(matrix)
+    grown = Mirror(whole.origin, 256, subspace)
+    packs = {
+        300: (0, 0),
+        600: (0, 1),
+        640: (0, 1),
+        1500: (0, 1),
+        1600: (0, 2),
+        4000: (0, 3),
+        4097: (1, 0),
+        6000: (1, 2),
+    }
+    for count, made in packs.items():
+        some = replace(
+            whole,
+            numbers=whole.numbers[:count],
+            matrix=matrix[:count],
+            alive=whole.alive[:count],
+            count=count,
+        )
+        grown = grown.followed(some)
+        assert (len(grown._packs), len(grown._tail)) == made
+        at_once = Mirror(whole.origin, 256, subspace).followed(some)
+        ours, theirs = (ExactSearch(threads=1)._scan(each, matrix[7])[0] for each in (grown, at_once))
+        assert np.allclose(ours, theirs, rtol=1e-6, atol=1e-2)
+        assert np.argmax(ours) == 7
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")

@@ -15,6 +15,7 @@ Many rows are first turned into coordinates in a subspace that holds most of the
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self, TypeAlias, TypeVar
 
 import numkong
@@ -30,7 +31,8 @@ _Floats: TypeAlias = NDArray[np.float32]
 Array = TypeVar("Array", Codes, _Floats)
 
 _BLOCK = 1024  # rows turned into bytes at once
-_PACKED = 4096  # rows in one pack: short rows are read three times faster so
+_PACKED = 4096  # rows in one pack: short rows are read four times faster so
+_TAIL = 2048, 1024, 512  # rows in the packs of those behind the last one of that many
 _UNIT = 2.0**-24  # half the distance of float32 numbers near 1
 
 
@@ -39,12 +41,12 @@ class Target(NamedTuple):
 
     Attributes:
         code: ``(1, w)`` int8.
-        scale: What it is multiplied with.
-        bound: How much a cosine may be above what the mirror makes of it.
+        scale: What the mirror makes of a row, multiplied with it, is about the cosine.
+        bound: How much the cosine may be above that.
     """
 
     code: Codes
-    scale: np.float32
+    scale: float
     bound: float
 
 
@@ -122,24 +124,24 @@ class Subspace:
         askew = float(np.linalg.norm(exact @ exact.T - np.eye(width)))
         summing = 1.01 * rows.shape[1] * _UNIT
         self._off = math.sqrt(width) * summing + askew
-        self._longer = np.float32(2.1 * self._off + 4 * summing)
+        self._longer = 2.1 * self._off + 4 * summing
         self.bound = 2.1 * self._off + 2 * self._off**2
 
     def of(self, rows: Vectors) -> Vectors:
         """``(n, WIDTH)`` of rows ``(n, d)``."""
-        return self._joined(rows @ self._directions.T, np.vecdot(rows, rows))
-
-    def of_one(self, vector: _Floats) -> _Floats:
-        """``(WIDTH,)`` of one row ``(d,)``; wakes no other thread."""
-        inside = np.vecdot(self._directions, vector)
-        joined: _Floats = self._joined(inside[None], np.vecdot(vector, vector))[0]
+        joined = np.empty((len(rows), self.WIDTH), dtype=np.float32)
+        joined[:, : -self._REST] = inside = rows @ self._directions.T
+        outside = np.maximum(np.vecdot(rows, rows) - np.vecdot(inside, inside), 0)
+        rest = np.sqrt(outside + np.float32(self._longer)) / np.float32(math.sqrt(self._REST))
+        joined[:, -self._REST :] = rest[:, None]
         return joined
 
-    def _joined(self, inside: Vectors, squares: _Floats | np.float32) -> Vectors:
-        rest = np.sqrt(np.maximum(squares - np.vecdot(inside, inside), 0) + self._longer)
-        joined = np.empty((len(inside), self.WIDTH), dtype=np.float32)
-        joined[:, : -self._REST] = inside
-        joined[:, -self._REST :] = (rest / np.float32(math.sqrt(self._REST)))[..., None]
+    def of_one(self, vector: _Floats) -> _Floats:
+        """``(WIDTH,)`` of one row ``(d,)``; in few steps, and wakes no other thread."""
+        joined = np.empty(self.WIDTH, dtype=np.float32)
+        inside = np.vecdot(self._directions, vector, out=joined[: -self._REST])
+        outside = float(np.vecdot(vector, vector)) - float(np.vecdot(inside, inside))
+        joined[-self._REST :] = math.sqrt((max(outside, 0.0) + self._longer) / self._REST)
         return joined
 
 
@@ -158,6 +160,7 @@ class Mirror:
         self.width = dimensions if subspace is None else subspace.WIDTH
         self._packs: tuple[numkong.PackedMatrix, ...] = ()
         self._codes = np.empty((0, self.width), dtype=np.int8)  # with room behind; begins after the packs
+        self._tail: tuple[numkong.PackedMatrix, ...] = ()  # of some of these codes, from the first on
         self._scales = np.empty(0, dtype=np.float32)
         self._count = 0
         self._error = 0.0  # greatest distance between a row and its code
@@ -177,7 +180,8 @@ class Mirror:
         grown = type(self)(rows.origin, rows.matrix.shape[1], self.subspace)
         base = self if rows.origin is self._origin else grown
         known, first = base._count, base._first
-        grown._packs, grown._count, grown._error = base._packs, count, base._error
+        grown._packs, grown._tail = base._packs, base._tail
+        grown._count, grown._error = count, base._error
         grown._codes = _with_room(base._codes, known - first, count - first)
         grown._scales = _with_room(base._scales, known, count)
         for start in range(known, count, _BLOCK):
@@ -187,7 +191,7 @@ class Mirror:
             grown._codes[start - first : stop - first], grown._scales[start:stop] = codes, scales
             grown._error = max(grown._error, float(errors.max()))
         if self.subspace is not None:
-            grown._pack()
+            grown._pack(known - first)
         return grown
 
     @property
@@ -195,12 +199,18 @@ class Mirror:
         """The first row that is in no pack."""
         return len(self._packs) * _PACKED
 
-    def _pack(self) -> None:
-        whole = (self._count - self._first) // _PACKED
+    def _pack(self, known: int) -> None:
+        """Pack what can be; ``known`` codes were there before."""
+        count = self._count - self._first
+        if count // _TAIL[-1] == known // _TAIL[-1]:
+            return
+        whole, left = divmod(count, _PACKED)
+        packs = tuple(numkong.dots_pack(each) for each in _parts(self._codes, [_PACKED] * whole))
+        self._packs += packs
         if whole:
-            packs = (self._codes[at * _PACKED : (at + 1) * _PACKED] for at in range(whole))
-            self._packs += tuple(numkong.dots_pack(each) for each in packs)
             self._codes = self._codes[whole * _PACKED :].copy()
+        sizes = [size for size in _TAIL if left & size]
+        self._tail = tuple(numkong.dots_pack(each) for each in _parts(self._codes, sizes))
 
     def target(self, vector: _Floats) -> Target:
         """A unit vector ``(d,)`` as it is compared with these rows."""
@@ -208,15 +218,15 @@ class Mirror:
         if self.subspace is not None:
             vector = self.subspace.of_one(vector)
             summing += self.subspace.bound
-        scale = np.maximum(np.abs(vector).max(), np.float32(1e-30)) / np.float32(127)
-        whole = np.rint(vector / scale)
-        off = vector - whole * scale
+        scale = float(np.float32(max(float(vector.max()), -float(vector.min()), 1e-30) / 127))
+        whole = np.rint(vector * np.float32(1 / scale))
+        off = vector - whole * np.float32(scale)
         error = math.sqrt(np.vecdot(off, off))
         bound = 1.01 * error + self._error * (1.01 + error)
         return Target(whole.astype(np.int8)[None], scale, 1.001 * bound + summing)
 
     def scan(self, target: Target, near: _Floats, part: slice) -> None:
-        """Put what the cosines of some rows are about into their places.
+        """Put what the cosines of some rows are about, divided by the target's scale, into their places.
 
         Args:
             target: As `target` made it.
@@ -224,16 +234,24 @@ class Mirror:
             part: Which rows; begins and ends at a multiple of 4,096 or at the end.
         """
         start = part.start
-        for pack in self._packs[start // _PACKED : part.stop // _PACKED]:
+        packs = self._packs[start // _PACKED : part.stop // _PACKED]
+        for pack in packs if part.stop < self._count else packs + self._tail:
             products = np.asarray(numkong.dots_packed(target.code, pack))[0]
-            stop = start + _PACKED
-            np.multiply(products, target.scale, out=near[start:stop], dtype=np.float32, casting="unsafe")
-            start = stop
+            at = slice(start, start + len(products))
+            np.multiply(products, self._scales[at], out=near[at], dtype=np.float32, casting="unsafe")
+            start = at.stop
         if start < part.stop:
-            codes = self._codes[start - self._first : part.stop - self._first]
-            dots(target.code, codes, near[None, start : part.stop])
-            near[start : part.stop] *= target.scale
-        near[part] *= self._scales[part]
+            at = slice(start, part.stop)
+            dots(target.code, self._codes[start - self._first : at.stop - self._first], near[None, at])
+            near[at] *= self._scales[at]
+
+
+def _parts(codes: Codes, sizes: Sequence[int]) -> Iterator[Codes]:
+    """Some after some, from the first on."""
+    start = 0
+    for size in sizes:
+        yield codes[start : start + size]
+        start += size
 
 
 def _with_room(array: Array, used: int, count: int) -> Array:

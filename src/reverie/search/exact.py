@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.protocols import Found
-from reverie.search.codes import Mirror, Subspace
+from reverie.search.codes import Mirror, Subspace, Target
 from reverie.vectors import VectorRows, similarities, top_k
 
 __all__ = ["ExactSearch"]
@@ -148,21 +148,21 @@ class ExactSearch:
 
     def _may_be(self, mirror: Mirror, rows: VectorRows, asked: _Question) -> NDArray[np.intp]:
         """The rows that may be among the answers, going by their bytes."""
-        near, bound = self._scan(mirror, asked.target)
+        near, target = self._scan(mirror, asked.target)
         near = near[: len(rows)]
         if asked.keep is not None:
             np.copyto(near, -np.inf, where=~asked.keep)
         lowest, k = -np.inf if asked.threshold is None else asked.threshold, asked.k
         if k and k < len(near):
-            best = np.flatnonzero(near >= max(_reached(near, k), -2.0))[: 4 * k]
+            best = np.flatnonzero(near >= max(_reached(near, k), -2 / target.scale))[: 4 * k]
             if len(best) >= k:
                 scores = similarities(rows.matrix, asked.target, best)
                 lowest = max(lowest, float(np.partition(scores, len(scores) - k)[len(scores) - k]))
         # Rows that may not be found are at -inf, below whatever is near a cosine: no bound reaches so far.
-        return np.flatnonzero(near >= max(lowest - bound, -2.0) - 1e-6)
+        return np.flatnonzero(near >= (max(lowest - target.bound, -2.0) - 1e-6) / target.scale)
 
-    def _scan(self, mirror: Mirror, vector: _Floats) -> tuple[_Floats, float]:
-        """What the cosines of all rows are about, and how much higher they may be."""
+    def _scan(self, mirror: Mirror, vector: _Floats) -> tuple[_Floats, Target]:
+        """What the cosines of all rows are about, divided by the scale of the target."""
         target = mirror.target(vector)
         near = np.empty(len(mirror), dtype=np.float32)
         parts = self._parts(len(mirror), mirror.width)
@@ -173,7 +173,7 @@ class ExactSearch:
             mirror.scan(target, near, parts[0])
             for each in waiting:
                 each.result()
-        return near, target.bound
+        return near, target
 
     def _parts(self, count: int, width: int) -> list[slice]:
         if count * width < _SPLIT_FROM or self._threads == 1:
